@@ -1,0 +1,60 @@
+"""Run a compiled program on Lava's CPU backend and bring the result back in the graph's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import numpy as np
+
+from hsnn_compiler.backends.lava.emit import depth_of, leaving
+from hsnn_compiler.backends.lava.layout import from_lava, to_lava
+from hsnn_compiler.backends.lava.runner import run_network
+from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.reference.batches import Inputs
+from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+from hsnn_compiler.reference.result import Record, Result
+
+
+def simulate(
+    graph: Graph,
+    directory: Path,
+    inputs: Inputs,
+    record: Collection[Record] = (),
+    *,
+    deadline_s: float,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Run samples one after the other on Lava, in a child process.
+
+    Args:
+        graph: the quantised, scheduled graph from which ``directory/network.py`` was emitted.
+        directory: folder with the emitted network.
+        inputs: [samples, ...] as for the executors.
+        record: signals (population, ``s``, ``u`` or ``v``) to keep; [samples, time, ...] in the graph's layout.
+        deadline_s: seconds after which the run is ended.
+        on_progress: called with (steps done, all steps).
+    """
+    host = LoihiExecutor(graph)
+    biases = {name: to_lava(a, graph[name].shape) for name, a in host.mantissas(inputs).items()}
+    spikes = [(node.name, "s") for node in graph if node.is_spiking and node.on_chip]
+    outputs = {(node.name, "s" if node.is_spiking else "v") for node in leaving(graph)}
+    wanted: dict[str, list[str]] = {}
+    for name, variable in sorted({*spikes, *outputs, *record}):
+        wanted.setdefault(name, []).append(variable)
+    recorded = run_network(directory, biases, wanted, deadline_s=deadline_s, on_progress=on_progress)
+    latency = depth_of(graph)
+    trace = {key: _windows(graph, key[0], np.asarray(array), latency) for key, array in recorded.items()}
+    result = host.complete(inputs, {name: trace[name, variable] for name, variable in outputs})
+    result.trace = {key: trace[key] for key in trace if key in record}
+    result.spikes = {name: int(trace[name, "s"].sum()) for name, _ in spikes}
+    return result
+
+
+def _windows(graph: Graph, name: str, recorded: np.ndarray, latency: int) -> np.ndarray:
+    """Cut [steps, *lava shape] into [samples, time, *shape]."""
+    node = graph[name]
+    assert node.schedule is not None
+    depth, period = node.schedule.depth, node.schedule.period
+    own = recorded[depth : len(recorded) - latency + depth]
+    return from_lava(own.reshape(-1, period, *recorded.shape[1:]), node.shape)

@@ -1,0 +1,91 @@
+"""The parts of a generated ``network.py`` that are the same for every network."""
+
+HEADER = '''\
+"""{title}
+
+Needs lava-nc and numpy; `hsnn_lava` beside this file holds the processes that Lava lacks.
+Run it to replay the bundle's example samples:  python network.py
+
+Time: a sample takes {timesteps} steps in every population. Each synapse process adds one step, so
+a population at depth L works on sample k in steps k * {timesteps} + L + 1 ... (k + 1) * {timesteps} + L
+(counted from 1) and is reset as the first of them begins. Samples follow each other without a gap.
+
+Layout: Lava's, (width, height, channels). Potentials are integers; v > vth * 2**6 fires.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+# First, so that lava-nc can be imported on Python 3.11 and newer.
+from hsnn_lava import {ours}  # isort: skip
+{imports}
+
+HERE = Path(__file__).parent
+TIMESTEPS = {timesteps}
+LATENCY = {depth}
+
+
+class Network:
+    """The processes, connected.
+
+    Args:
+        inputs: bias mantissas of each sample, integers, constant over its {timesteps} steps:
+
+{inputs}
+    """
+
+    def __init__(self, inputs):
+        arrays = np.load(HERE / "arrays.npz")
+        self.steps = len(inputs[{first}]) * TIMESTEPS + LATENCY
+'''
+
+FOOTER = '''
+
+        self.neurons = {{
+{neurons}
+        }}
+
+
+DEPTH = {{
+{depths}
+}}
+
+# What leaves the chip: spikes (s) to be counted, or a potential (v) to be read at the end of the sample.
+OUTPUTS = {{
+{outputs}
+}}
+
+
+def windows(recorded, name):
+    """Cut a recording [steps, ...] of a population into one window per sample, [samples, TIMESTEPS, ...]."""
+    own = recorded[DEPTH[name] : len(recorded) - LATENCY + DEPTH[name]]
+    return own.reshape(-1, TIMESTEPS, *recorded.shape[1:])
+
+
+def run(inputs):
+    """Run samples on Lava's CPU backend; returns what leaves the chip, by population, [samples, ...]."""
+    with tempfile.TemporaryDirectory() as directory:
+        record = {{name: [signal] for name, signal in OUTPUTS.items()}}
+        recorded = simulate(Network(inputs), record, directory=directory)
+        results = {{}}
+        for (name, signal), array in recorded.items():
+            window = windows(np.asarray(array), name)
+            results[name] = window.sum(1, dtype=np.int64) if signal == "s" else window[:, -1]
+        return results
+
+
+if __name__ == "__main__":
+    example = np.load(HERE / "example.npz")
+    inputs = {{key[3:]: example[key] for key in example if key.startswith("in.")}}
+    wrong = 0
+    for name, result in run(inputs).items():
+        same = np.array_equal(result, example["out." + name])
+        wrong += not same
+        print(name, "(one row per sample)")
+        print(result.reshape(len(result), -1))
+        print("equal to the compiler's integer reference:", "yes" if same else "NO")
+    sys.exit(1 if wrong else 0)
+'''

@@ -1,0 +1,262 @@
+"""Bundles: a compiled program as a folder.
+
+    manifest.json   format, versions, timing, inputs and outputs, sha256 of every file and of the model
+    report.md       what the compiler did and what it cost, for people
+    report.json     the same for programs
+    network.py      builds the Lava processes; ``python network.py`` replays example.npz
+    arrays.npz      its weights and biases       example.npz   a few samples and their results
+    hsnn_lava/      processes that Lava lacks
+    graphs/         program.nir (everything), float.nir (before quantisation), chip.nir (plain NIR)
+
+A bundle appears whole or not at all: it is written beside its place and then renamed. Same
+model, same data, same options: same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nir
+import numpy as np
+
+from hsnn_compiler import __version__
+from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
+from hsnn_compiler.ir import storage
+from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.ir.types import Coding, TensorType
+
+if TYPE_CHECKING:
+    from hsnn_compiler.program import Program
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def write_bundle(program: Program, directory: Path) -> Path:
+    """Write a bundle, replacing an earlier bundle of the same name. E0203 if something else is there."""
+    directory = directory.resolve()
+    check_place(directory)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    try:
+        aside.chmod(0o777 & ~_umask())
+        _write_files(program, aside)
+        _exchange(aside, directory)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return directory
+
+
+def read_bundle(directory: str | Path) -> Program:
+    """Read a bundle. E0340 if it is none, E0341 if a file is not the one that was written."""
+    from hsnn_compiler.program import Program, StageRecord
+
+    folder = Path(directory)
+    manifest = _read_manifest(folder)
+    changed = [name for name, digest in manifest["files"].items() if _digest(folder / name) != digest]
+    if changed:
+        raise refuse(
+            "E0341",
+            f"changed or missing since the bundle was written: {', '.join(sorted(changed))}",
+            suggestion="compile again",
+        )
+    example = np.load(folder / "example.npz")
+    return Program(
+        graph=storage.read(folder / "graphs" / "program.nir"),
+        floating=storage.read(folder / "graphs" / "float.nir"),
+        target=manifest["target"],
+        source=manifest["source"],
+        options=manifest["options"],
+        stages=tuple(StageRecord(**{**s, "notes": tuple(s["notes"])}) for s in manifest["passes"]),
+        findings=tuple(Finding(**{**f, "source": Source(**f["source"])}) for f in manifest["findings"]),
+        example=example["x"],
+        directory=folder.resolve(),
+    )
+
+
+def is_bundle(path: str | Path) -> bool:
+    """Whether a path looks like a bundle."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def chip_segment(graph: Graph) -> Graph:
+    """The chip's part alone, as plain NIR: an Input for each population the host feeds, an Output for each it reads."""
+    chip = Graph(f"{graph.name}.chip", graph.timesteps)
+    for node in graph:
+        if node.on_chip and node.kind != "Encode":
+            chip.add(node)
+    inputs: list[tuple[Node, str]] = []
+    for encode in graph.of_kind("Encode"):
+        for edge in graph.out_edges(encode.name):
+            shape = graph[edge.dst].shape
+            name = chip.unique(f"input.{edge.dst}")
+            inputs.append((Node(name, nir.Input(np.array(shape)), TensorType(shape, Coding.CURRENT)), edge.dst))
+    for node, target in inputs:
+        chip.add(node)
+        chip.connect(Edge(node.name, target))
+    for edge in graph.edges:
+        if edge.src in chip and edge.dst in chip:
+            chip.connect(edge)
+        elif edge.src in chip:
+            name = chip.unique(f"output.{edge.src}")
+            chip.add(Node(name, nir.Output(np.array(graph[edge.src].shape))), edge.src)
+    return infer_types(chip)
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def _write_files(program: Program, folder: Path) -> None:
+    from hsnn_compiler.backends.lava.emit import emit
+    from hsnn_compiler.report.markdown import to_markdown
+    from hsnn_compiler.report.sections import sections
+
+    graphs = folder / "graphs"
+    graphs.mkdir()
+    storage.write(program.graph, graphs / "program.nir")
+    storage.write(program.floating, graphs / "float.nir")
+    storage.write(chip_segment(program.graph), graphs / "chip.nir", plain=True)
+    emit(
+        program.graph,
+        folder,
+        f"{program.graph.name} on Loihi 2, written by hsnn-compiler {__version__}.",
+        program.example,
+    )
+    tables = sections(program)
+    (folder / "report.md").write_text(to_markdown(program, tables), encoding="utf-8")
+    _write_json(folder / "report.json", {table.title: table.to_dicts() for table in tables})
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    _write_json(folder / MANIFEST, _manifest(program, {name: _digest(folder / name) for name in names}))
+
+
+def _manifest(program: Program, files: dict[str, str | None]) -> dict[str, Any]:
+    graph = program.graph
+    ends = {
+        kind: {node.name: list(node.shape) for node in graph.of_kind(kind.capitalize())} for kind in ("input", "output")
+    }
+    schedules = {node.name: node.schedule.depth for node in graph if node.schedule}
+    return {
+        "format": FORMAT,
+        "name": graph.name,
+        "target": program.target,
+        "versions": {"hsnn-compiler": __version__, **_versions("nir", "numpy", "torch", "lava-nc")},
+        "timesteps": graph.timesteps,
+        "latency": max(schedules.values(), default=0),
+        "schedule": schedules,
+        "inputs": ends["input"],
+        "outputs": ends["output"],
+        "source": program.source,
+        "options": program.options,
+        "passes": [asdict(stage) for stage in program.stages],
+        "findings": [finding.to_dict() for finding in program.findings],
+        "files": files,
+    }
+
+
+def _versions(*packages: str) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def check_place(directory: Path) -> None:
+    """Refuse (E0203) a place where something other than a bundle would be lost."""
+    if not directory.exists():
+        return
+    foreign = _foreign_files(directory)
+    if foreign:
+        raise refuse(
+            "E0203",
+            f"{directory.name} holds what no bundle holds ({', '.join(foreign[:3])}): nothing was written",
+            suggestion="choose another folder with -o DIR",
+        )
+
+
+def _foreign_files(directory: Path) -> list[str]:
+    """Files in the way that an earlier bundle did not bring."""
+    if not directory.is_dir():
+        return [directory.name]
+    own: set[str] = set()
+    if is_bundle(directory):
+        with contextlib.suppress(HsnnError):
+            own = {MANIFEST, *_read_manifest(directory)["files"]}
+    files = [path.relative_to(directory) for path in directory.rglob("*") if not path.is_dir()]
+    return sorted(str(path) for path in files if str(path) not in own and "__pycache__" not in path.parts)
+
+
+def _unwritable(directory: Path, error: OSError) -> HsnnError:
+    return refuse(
+        "E0205", f"the bundle could not be written to {directory}: {error.strerror}", suggestion="choose another -o DIR"
+    )
+
+
+def _exchange(aside: Path, directory: Path) -> None:
+    """Put the new folder in its place; the old one stays until the new one is there."""
+    if not directory.exists():
+        aside.replace(directory)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{directory.name}.old.", dir=directory.parent))
+    directory.replace(old)
+    try:
+        aside.replace(directory)
+    except OSError:
+        old.replace(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=1, sort_keys=False) + "\n", encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        known = manifest["format"] <= FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"{folder} is not a bundle ({MANIFEST}: {reason})"
+        raise refuse("E0340", message, supported="a folder that hsnn-compile wrote") from None
+    if not known:
+        raise refuse(
+            "E0340",
+            f"{folder} has format {manifest['format']}, this compiler reads up to {FORMAT}",
+            suggestion="upgrade hsnn-compiler",
+        )
+    return manifest
+
+
+def _digest(path: Path) -> str | None:
+    """sha256 of a file, None if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,184 @@
+"""``hsnn-compile MODEL``: compile and write a bundle."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hsnn_compiler import __version__
+from hsnn_compiler.cli.errors import show_findings
+from hsnn_compiler.cli.options import Captured, capture_file, compile_options, model_options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hsnn_compiler.passes.pipeline import Stage
+    from hsnn_compiler.program import Program
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@model_options
+@compile_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of the bundle; by default MODEL.TARGET in the working directory.",
+)
+@click.option(
+    "--dump-ir", type=click.Path(path_type=Path), metavar="DIR", help="Write the graph after every pass as text."
+)
+@click.option("--dry-run", is_flag=True, help="Do everything but write.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    model: Path,
+    calib: Path | None,
+    input_shape: str | None,
+    modules: tuple[str, ...],
+    factory: str | None,
+    output: Path | None,
+    dump_ir: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compile MODEL and write a bundle: the emitted network, its arrays, graphs and a report."""
+    from hsnn_compiler.bundle import check_place
+    from hsnn_compiler.cli.show import console, progress
+    from hsnn_compiler.driver import Hooks, lower
+
+    chosen = make_options(**options)
+    directory = output or Path(f"{model.stem}.{chosen.target}")
+    if not dry_run:
+        check_place(directory)  # before the long work, not after it
+    out = console()
+    captured = capture_file(model, calib, input_shape, modules, factory)
+    if not as_json:
+        _introduce(out, model, captured, chosen.target)
+    dump = _Dump(dump_ir)
+    dump(0, "captured", captured.graph)
+    with progress() as bar:
+        hooks = Hooks(lambda number, total, stage: _after(number, total, stage, bar, dump), bar)
+        program = lower(captured.graph, chosen, captured.calibration, hooks, captured.source)
+    if not dry_run:
+        program.save(directory)
+    if as_json:
+        _print_json(program, directory, dry_run)
+        return
+    _report(out, program)
+    if captured.findings or program.findings:
+        out.print("[bold]Findings[/bold]")
+        show_findings((*captured.findings, *program.findings))
+        out.print()
+    _finish(out, program, None if dry_run else directory, calib, dump_ir)
+
+
+def make_options(
+    target: str, timesteps: int | None, reset: str, layers: tuple[str, ...], pipeline: str | None, seed: int
+) -> Any:
+    """The driver's options from those of the command line."""
+    from hsnn_compiler.driver import Options, parse_layers
+    from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
+    from hsnn_compiler.targets import load_target
+
+    load_target(target)  # refuse an unknown one before anything is read
+    return Options(target, timesteps, pipeline or DEFAULT_PIPELINE, parse_layers(layers), reset, seed)
+
+
+class _Dump:
+    """Writes the graph after each pass, ``00-captured.txt`` first."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self.directory = directory
+        if directory:
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, number: int, name: str, graph: Any) -> None:
+        if self.directory:
+            from hsnn_compiler.ir.text import to_text
+
+            (self.directory / f"{number:02d}-{name}.txt").write_text(to_text(graph), encoding="utf-8")
+
+
+def _after(number: int, total: int, stage: Stage, bar: Any, dump: _Dump) -> None:
+    bar("passes", number, total)
+    dump(number, stage.item.name, stage.result.graph)
+
+
+def _introduce(out: Console, path: Path, captured: Captured, target: str) -> None:
+    graph = captured.graph
+    shapes = ", ".join(str(list(node.shape)) for node in graph.of_kind("Input"))
+    kinds: dict[str, int] = {}
+    for node in graph:
+        if node.kind not in ("Input", "Output"):
+            kinds[node.kind] = kinds.get(node.kind, 0) + 1
+    out.print(f"[bold]hsnn-compile {__version__}[/bold]  {path.name} -> {target}\n")
+    out.print("[bold]Model[/bold]")
+    out.print(
+        f"  {captured.source['kind']}, {captured.parameters:,} parameters, sha256 {captured.source['sha256'][:16]}"
+    )
+    out.print(f"  input {shapes}; " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    if captured.calibration is not None:
+        out.print(f"  calibration: {len(captured.calibration)} samples of {captured.source['calibration']}")
+    else:
+        out.print("  calibration: none given")
+    out.print()
+
+
+def _report(out: Console, program: Program) -> None:
+    from hsnn_compiler.cli.show import print_table
+    from hsnn_compiler.report.sections import sections
+
+    for table in sections(program):
+        print_table(out, table)
+
+
+def _finish(out: Console, program: Program, directory: Path | None, calib: Path | None, dump_ir: Path | None) -> None:
+    from hsnn_compiler.bundle import MANIFEST
+
+    if dump_ir:
+        out.print(f"Graphs after each pass: {dump_ir}/")
+    if directory is None:
+        out.print("Dry run: nothing was written.")
+        return
+    out.print(f"[bold]Written[/bold] {directory}/")
+    files = json.loads((directory / MANIFEST).read_text())["files"]
+    for name in [
+        MANIFEST,
+        *(n for n in files if "/" not in n),
+        *sorted({n.split("/")[0] + "/" for n in files if "/" in n}),
+    ]:
+        size = sum(
+            path.stat().st_size
+            for path in directory.glob(f"{name}**/*" if name.endswith("/") else name)
+            if path.is_file()
+        )
+        out.print(f"  {name:<16}{size:>12,} bytes")
+    run = f"hsnn-compile simulate {shlex.quote(str(directory))} --data {shlex.quote(str(calib or 'test.npz'))}"
+    out.print("\n[bold]Next[/bold]")
+    out.print(f"  {run}", soft_wrap=True)
+    out.print(f"  {run} --backend lava --limit 20 --compare", soft_wrap=True)
+
+
+def _print_json(program: Program, directory: Path, dry_run: bool) -> None:
+    from hsnn_compiler.report.sections import sections
+
+    click.echo(
+        json.dumps(
+            {
+                "bundle": None if dry_run else str(directory),
+                "target": program.target,
+                "timesteps": program.timesteps,
+                "source": program.source,
+                "tables": {table.title: table.to_dicts() for table in sections(program)},
+                "findings": [finding.to_dict() for finding in program.findings],
+            },
+            indent=1,
+        )
+    )

@@ -1,0 +1,148 @@
+"""Options that several verbs share, and the way from them to a captured graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hsnn_compiler.diagnostics import Finding, refuse
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hsnn_compiler.ir.graph import Graph
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A captured model and where it came from."""
+
+    graph: Graph
+    source: dict[str, str]
+    calibration: np.ndarray | None
+    parameters: int
+    findings: tuple[Finding, ...]
+
+
+def model_options(function: F) -> F:
+    """Options that say how to load and capture a model."""
+    for option in reversed(
+        (
+            click.option(
+                "--calib",
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="Inputs for calibration: .npz with x [samples, ...] (and y), or .npy.",
+            ),
+            click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where there is no --calib."),
+            click.option(
+                "--module",
+                "modules",
+                multiple=True,
+                metavar="NAME",
+                help="Python module that defines the model's classes; it is imported. Repeatable.",
+            ),
+            click.option(
+                "--model",
+                "factory",
+                metavar="MODULE:FUNCTION",
+                help="Builds the model, for a file that holds a state_dict.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def compile_options(function: F) -> F:
+    """Options that say how to compile."""
+    for option in reversed(
+        (
+            click.option("--target", default="loihi2", show_default=True, help="Chip to compile for."),
+            click.option(
+                "--timesteps",
+                type=int,
+                metavar="T",
+                help="Steps per sample; by default the model's own, or 16 for an ANN.",
+            ),
+            click.option(
+                "--reset",
+                type=click.Choice(["subtract", "zero"]),
+                default="subtract",
+                show_default=True,
+                help="Reset of converted activations; zero is native on Loihi 2, subtract is more accurate.",
+            ),
+            click.option(
+                "--layer",
+                "layers",
+                multiple=True,
+                metavar="NAME:key=value",
+                help="Option of one layer, such as conv2:bits=6. Repeatable; keys: hsnn-compile passes.",
+            ),
+            click.option("-p", "--pipeline", metavar="TEXT", help="Passes to run, see hsnn-compile passes."),
+            click.option("--seed", type=int, default=0, show_default=True, help="Of made-up calibration data."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def parse_shape(text: str) -> tuple[int, ...]:
+    """Read ``1,8,8`` or ``1x8x8``. E0218 for anything else."""
+    try:
+        shape = tuple(int(part) for part in text.replace("x", ",").split(",") if part.strip())
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise refuse("E0218", f"--input-shape {text!r}", supported="positive numbers, such as 1,28,28 (no batch axis)")
+    return shape
+
+
+def capture_file(
+    path: Path, calib: Path | None, input_shape: str | None, modules: tuple[str, ...], factory: str | None
+) -> Captured:
+    """Load a model file safely and capture it."""
+    shape = parse_shape(input_shape) if input_shape else None
+    if calib is None and shape is None:
+        raise refuse(
+            "E0215",
+            "the shape of the model's input is not known",
+            suggestion="pass --calib data.npz, or --input-shape 1,28,28",
+        )
+
+    import numpy as np
+
+    from hsnn_compiler.data import load_arrays
+    from hsnn_compiler.driver import capture_model
+    from hsnn_compiler.loading import load_model
+
+    loaded = load_model(path, modules=modules, factory=factory)
+    calibration = None if calib is None else load_arrays(calib).x
+    if calibration is not None and shape is not None:
+        calibration = _reshaped(calibration, shape)
+    example = np.zeros((2, *(shape or ())), np.float32) if calibration is None else calibration
+    graph = capture_model(loaded.module, example, path.stem)
+    source = {"file": path.name, "kind": loaded.kind, "sha256": loaded.sha256}
+    if calib is not None:
+        source["calibration"] = calib.name
+    parameters = sum(p.numel() for p in loaded.module.parameters())
+    return Captured(graph, source, calibration, parameters, loaded.findings)
+
+
+def _reshaped(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Give the data the shape asked for, if it has as many numbers per sample."""
+    import math
+
+    if math.prod(data.shape[1:]) != math.prod(shape):
+        raise refuse(
+            "E0218",
+            f"--input-shape {shape} does not fit calibration data of shape {list(data.shape)}",
+            supported="as many numbers per sample as the data has",
+        )
+    return data.reshape(len(data), *shape)

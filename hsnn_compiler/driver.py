@@ -1,0 +1,272 @@
+"""From a model to a program: frontend, passes, backend, in one place.
+
+The command line is a thin skin over `compile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hsnn_compiler.diagnostics import Finding, HsnnError, refuse
+from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.passes.base import Pass, PassContext, Progress, no_progress
+from hsnn_compiler.passes.layer_options import check_layer_options
+from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline, to_text
+from hsnn_compiler.passes.properties import COMPLETE, PROPERTIES
+from hsnn_compiler.program import Program, StageRecord
+from hsnn_compiler.targets import load_target
+
+if TYPE_CHECKING:
+    import torch
+
+ASSUMED_SAMPLES = 64
+EXAMPLE_SAMPLES = 2
+FEW_SAMPLES = 16
+OVERFLOW_SAMPLES = 32
+RESETS = ("subtract", "zero")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        target: name of the target.
+        timesteps: steps per sample; None keeps the model's own, or 16 for an ANN.
+        pipeline: pipeline text.
+        layers: ``{layer: {key: value}}``, see ``hsnn-compile passes`` for the keys.
+        reset: reset of converted activations, ``subtract`` or ``zero`` (native on Loihi 2).
+        seed: of what is random: the made-up calibration data.
+        batch_size: samples per batch in calibration.
+    """
+
+    target: str = "loihi2"
+    timesteps: int | None = None
+    pipeline: str = DEFAULT_PIPELINE
+    layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    reset: str = "subtract"
+    seed: int = 0
+    batch_size: int = 128
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How a caller watches: after each stage, and during long work."""
+
+    stage: Callable[[int, int, Stage], None] = lambda number, total, stage: None
+    progress: Progress = no_progress
+
+
+def compile(  # noqa: A001
+    model: torch.nn.Module | Graph,
+    *,
+    target: str = "loihi2",
+    example: Any = None,
+    calibration: Any = None,
+    timesteps: int | None = None,
+    pipeline: str = DEFAULT_PIPELINE,
+    layers: Mapping[str, Mapping[str, str]] | None = None,
+    reset: str = "subtract",
+    seed: int = 0,
+    name: str = "model",
+) -> Program:
+    """Compile a trained network.
+
+    Args:
+        model: a PyTorch module, or a captured graph.
+        target: name of the target, see ``hsnn-compile targets``.
+        example: inputs [samples, ...] for capture; by default the calibration data.
+        calibration: inputs [samples, ...]; without them, uniform noise is assumed and said.
+        timesteps: steps per sample.
+        pipeline: see `Options`.
+        layers: see `Options`.
+        reset: see `Options`.
+        seed: see `Options`.
+        name: name of the model.
+
+    Raises:
+        HsnnError: with all findings of the stage that refuses.
+    """
+    options = Options(target, timesteps, pipeline, layers or {}, reset, seed)
+    if isinstance(model, (str, Path)):
+        raise refuse(
+            "E0208",
+            f"{str(model)!r} is a path, not a model",
+            suggestion="hsnn_compiler.loading.load_model(path).module",
+        )
+    data = None if calibration is None else np.asarray(calibration, np.float32)
+    if data is not None and not np.isfinite(data).all():
+        raise refuse("E0313", "the calibration data holds NaN or infinite values")
+    if not isinstance(model, Graph):
+        sample = example if example is not None else data
+        if sample is None:
+            raise refuse("E0215", "the shape of the model's input is not known", suggestion="pass example=x[:1]")
+        model = capture_model(model, np.asarray(sample, np.float32), name)
+    return lower(model, options, data)
+
+
+def capture_model(module: torch.nn.Module, example: np.ndarray, name: str) -> Graph:
+    """Capture a PyTorch module by running it on an example [samples, ...]."""
+    import torch
+
+    from hsnn_compiler.frontends.torch import capture
+
+    return capture(module, torch.from_numpy(np.ascontiguousarray(example[:2])), name=name)
+
+
+def lower(
+    graph: Graph,
+    options: Options,
+    calibration: np.ndarray | None,
+    hooks: Hooks = Hooks(),
+    source: Mapping[str, str] | None = None,
+) -> Program:
+    """Run the pipeline and the backend's check on a captured graph."""
+    passes = parse_pipeline(options.pipeline)
+    _check_options(graph, options, passes)
+    findings: list[Finding] = []
+    assumed = calibration is None
+    if calibration is None:
+        calibration = assume_calibration(graph, options.seed)
+        findings.append(_assumption(calibration))
+    else:
+        findings += _doubts(calibration)
+    context = PassContext(
+        timesteps=options.timesteps,
+        calibration=calibration,
+        assumed=assumed,
+        target=load_target(options.target),
+        layers=options.layers,
+        reset=options.reset,
+        batch_size=options.batch_size,
+        progress=hooks.progress,
+    )
+    floating, current = graph, graph
+    records: list[StageRecord] = []
+    for number, stage in enumerate(run_pipeline(graph, passes, context), start=1):
+        if stage.item.name == "quantise":
+            floating = current
+        current = stage.result.graph
+        findings += stage.result.findings
+        records.append(
+            StageRecord(to_text([stage.item]), stage.item.contract, stage.result.modified, stage.result.notes)
+        )
+        hooks.stage(number, len(passes), stage)
+    findings += _check_backend(current)
+    findings += _check_overflow(current, calibration[:OVERFLOW_SAMPLES])
+    return Program(
+        graph=current,
+        floating=floating,
+        target=options.target,
+        source=dict(source or {}),
+        options=_plain(options, passes, assumed),
+        stages=tuple(records),
+        findings=tuple(findings),
+        example=calibration[:EXAMPLE_SAMPLES],
+    )
+
+
+def load(directory: str | Path) -> Program:
+    """Read a bundle that `Program.save` or the command line wrote."""
+    from hsnn_compiler.bundle import read_bundle
+
+    return read_bundle(directory)
+
+
+def parse_layers(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Read ``NAME:key=value`` options (several keys with commas). E0211 names all that are not understood."""
+    layers: dict[str, dict[str, str]] = {}
+    findings = []
+    for text in texts:
+        name, colon, settings = text.rpartition(":")
+        pairs = [item.partition("=") for item in settings.split(",")]
+        if not colon or not all(equals and key.strip() for key, equals, _ in pairs):
+            findings.append(Finding("E0211", f"{text!r} not understood", supported="NAME:key=value"))
+            continue
+        layers.setdefault(name, {}).update({key.strip(): value.strip() for key, _, value in pairs})
+    if findings:
+        raise HsnnError(findings)
+    return layers
+
+
+def assume_calibration(graph: Graph, seed: int) -> np.ndarray:
+    """Uniform noise in [0, 1] of the input's shape, for when there is no data."""
+    inputs = graph.of_kind("Input")
+    if len(inputs) != 1:
+        raise refuse("E0216", f"the model has {len(inputs)} inputs", supported="models with one input")
+    shape = (ASSUMED_SAMPLES, *inputs[0].shape)
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def _assumption(calibration: np.ndarray) -> Finding:
+    return Finding(
+        "W0214",
+        f"no calibration data: {len(calibration)} samples of uniform noise between 0 and 1 stand in for it;"
+        " thresholds and current ranges will not fit real data well",
+        suggestion="pass --calib data.npz with a few hundred inputs like those the model was trained on",
+    )
+
+
+def _doubts(calibration: np.ndarray) -> list[Finding]:
+    """Calibration data that says little."""
+    few = f"only {len(calibration)} samples" if len(calibration) < FEW_SAMPLES else ""
+    constant = "all samples are the same" if len(calibration) > 1 and not np.ptp(calibration, axis=0).any() else ""
+    way_out = "pass a few hundred inputs like those the model was trained on"
+    return [Finding("W0222", f"calibration data: {what}", suggestion=way_out) for what in (few, constant) if what]
+
+
+def _check_options(graph: Graph, options: Options, passes: Sequence[Pass]) -> None:
+    findings = []
+    if options.timesteps is not None and (not isinstance(options.timesteps, int) or options.timesteps < 1):
+        findings.append(Finding("E0217", f"{options.timesteps} time steps", supported="1 or more"))
+    if options.reset not in RESETS:
+        findings.append(Finding("E0217", f"reset {options.reset!r}", supported=", ".join(RESETS)))
+    keys = {key for item in passes for key in item.layer_options}
+    findings += check_layer_options(graph, options.layers, keys)
+    if findings:
+        raise HsnnError(findings)
+
+
+def _check_backend(graph: Graph) -> list[Finding]:
+    from hsnn_compiler.backends.lava.emit import check
+
+    found = check(graph)
+    if any(finding.is_error for finding in found):
+        raise HsnnError(found)
+    return found
+
+
+def _check_overflow(graph: Graph, samples: np.ndarray) -> list[Finding]:
+    """Run a few samples on the integers and say which populations leave the range of their state."""
+    if not all(PROPERTIES[name](graph) for name in COMPLETE):
+        return []
+    from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+
+    counts = LoihiExecutor(graph).run(samples).saturated
+    return [
+        Finding(
+            "W0451",
+            f"{count} values left the range of the chip's state in {len(samples)} calibration samples",
+            node=name,
+            source=graph[name].source,
+            suggestion="fewer time steps, or compare accuracy: simulate --backend float and --backend reference",
+        )
+        for name, count in counts.items()
+        if count
+    ]
+
+
+def _plain(options: Options, passes: Sequence[Pass], assumed: bool) -> dict[str, Any]:
+    return {
+        "timesteps": options.timesteps,
+        "pipeline": to_text(passes),
+        "layers": {name: dict(settings) for name, settings in options.layers.items()},
+        "reset": options.reset,
+        "seed": options.seed,
+        "calibration": "assumed: uniform noise" if assumed else "given",
+    }

@@ -1,0 +1,162 @@
+"""Extension ops: what NIR cannot express, in NIR's own style.
+
+Every op is a small frozen dataclass whose fields are its parameters; arrays are numpy.
+Together with the NIR primitives they form `OPS`, the closed list of what a graph may hold.
+Shapes never include batch or time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Encode:
+    """Crossing from values to steps. ``direct``: the value is presented at every step."""
+
+    kind: str = "direct"
+
+
+@dataclass(frozen=True, eq=False)
+class Decode:
+    """Crossing from steps to values: ``gain`` times the ``sum``, ``mean`` or ``last`` over the time steps."""
+
+    kind: str = "mean"
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class NoOp:
+    """Passes its input on; `kind` says what it was (Dropout in eval mode, Identity)."""
+
+    kind: str = "Identity"
+
+
+@dataclass(frozen=True, eq=False)
+class ReLU:
+    """max(x, 0)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """min(max(x, low), high); ReLU6 is ``Clip(0, 6)``."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class LeakyReLU:
+    """x where x > 0, else ``slope * x``."""
+
+    slope: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sigmoid:
+    """1 / (1 + exp(-x))."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tanh:
+    """Hyperbolic tangent."""
+
+
+@dataclass(frozen=True, eq=False)
+class GELU:
+    """x * Phi(x); ``approximate`` is ``"none"`` or ``"tanh"`` as in PyTorch."""
+
+    approximate: str = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """Softmax over `axis` (axes count without the batch axis)."""
+
+    axis: int = -1
+    log: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """(x - mean) / sqrt(var + eps) * weight + bias along axis 0 (the channels), inference form."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    mean: np.ndarray
+    var: np.ndarray
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm:
+    """Normalisation over the last ``weight.ndim`` axes, then weight and bias."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2d:
+    """Largest value of each window; sizes are (height, width)."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """Mean over `axes` (counted without the batch axis)."""
+
+    axes: tuple[int, ...]
+    keepdim: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Sum of its ports ``0``, ``1``, ..."""
+
+
+@dataclass(frozen=True, eq=False)
+class Concat:
+    """Its ports ``0``, ``1``, ... one after the other along `axis`."""
+
+    axis: int = 0
+
+
+EXTENSION_OPS: tuple[type, ...] = (
+    Encode, Decode, NoOp, ReLU, Clip, LeakyReLU, Sigmoid, Tanh, GELU, Softmax,
+    BatchNorm, LayerNorm, MaxPool2d, Mean, Add, Concat,
+)  # fmt: skip
+
+NIR_OPS: tuple[type, ...] = (
+    nir.Input, nir.Output, nir.Affine, nir.Linear, nir.Scale, nir.Conv1d, nir.Conv2d, nir.Flatten,
+    nir.SumPool2d, nir.AvgPool2d, nir.Delay, nir.Threshold, nir.I, nir.LI, nir.IF, nir.LIF,
+    nir.CubaLI, nir.CubaLIF,
+)  # fmt: skip
+
+OPS: dict[str, type] = {cls.__name__: cls for cls in NIR_OPS + EXTENSION_OPS}
+
+SYNAPSE_OPS = ("Affine", "Linear", "Conv1d", "Conv2d")
+"""Ops with weights: on a chip, the synapses."""
+
+
+def kind_of(op: Any) -> str:
+    """Name of an op's class: the name used in text, tables and files."""
+    return type(op).__name__
+
+
+def is_nir(op: Any) -> bool:
+    """Whether the op is a NIR primitive (so that a plain NIR tool can read it)."""
+    return isinstance(op, NIR_OPS)
+
+
+def bias_of(op: Any) -> np.ndarray | None:
+    """Bias of a synapse op, per output channel, or None."""
+    return getattr(op, "bias", None)

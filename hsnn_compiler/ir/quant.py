@@ -1,0 +1,101 @@
+"""Fixed-point annotations: the integers a chip holds, beside the real values they stand for.
+
+After quantisation a node keeps its NIR op with *dequantised* parameters, so the float
+executor can run the same graph, and carries one of the records below with the integers
+themselves, which the integer executor and the Lava backend use.
+
+Units: a synapse delivers integers `a`; Loihi aligns them with the membrane potential by
+a shift of 6 bits, so a real membrane potential `v` is the integer ``v * scale * 64``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+STATE_SHIFT = 6
+"""Bits by which Loihi left-shifts synaptic input and thresholds to align them with u and v."""
+
+
+@dataclass(frozen=True, eq=False)
+class WeightQuant:
+    """Integers of one synapse op.
+
+    Attributes:
+        integers: same shape as the op's weight, int32; real weight = ``integers * 2**exponent / scale``.
+        exponent: power of two applied to the accumulated sum (0 for convolutions).
+        bits: weight precision, at most 8.
+        sign_mode: ``"mixed"`` (even integers, -256..254), ``"excitatory"`` (0..255) or
+            ``"inhibitory"`` (-255..0), as on Loihi.
+        scale: integer synaptic units per real unit; one value per receiving population.
+        clipped: number of weights that hit the limit of the format.
+    """
+
+    integers: np.ndarray
+    exponent: int
+    bits: int
+    sign_mode: str
+    scale: float
+    clipped: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronQuant:
+    """Integers of one population, in the terms of Lava's LIF processes.
+
+    Attributes:
+        du: current decay, 12 bits; 4095 means no memory of the current.
+        dv: membrane decay, 12 bits; the potential keeps ``(4096 - dv) / 4096`` per step.
+        vth: threshold, 17 bits, compared as ``v > vth << 6``.
+        v_init: membrane potential at the start of each sample, in units of v.
+        bias_mant: int32 per neuron (the population's shape), 13 bits signed.
+        bias_exp: shared exponent, 0..7; added each step is ``bias_mant << bias_exp``.
+        scale: integer synaptic units per real unit of membrane potential.
+    """
+
+    du: int
+    dv: int
+    vth: int
+    v_init: int
+    bias_mant: np.ndarray
+    bias_exp: int
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class CurrentQuant:
+    """How an `Encode(direct)` presents analog values as bias mantissas of a population.
+
+    mantissa = clip(rint(x * scale * 64 / 2**exponent), -4096 - low, 4095 - high), where the
+    constant part of the bias is already inside the population's own ``bias_mant``.
+
+    Attributes:
+        exponent: shared bias exponent of the receiving population.
+        scale: scale of the receiving population.
+        low, high: smallest and largest mantissa that leave room for the constant bias.
+    """
+
+    exponent: int
+    scale: float
+    low: int
+    high: int
+
+    def present(self, values: np.ndarray) -> tuple[np.ndarray, int]:
+        """Bias mantissas (int32) that present analog values on the chip, and how many were clipped."""
+        unit = self.scale * 2**STATE_SHIFT / 2.0**self.exponent
+        wanted = np.rint(values.astype(np.float64) * unit)
+        mantissas = np.clip(wanted, self.low, self.high)
+        return mantissas.astype(np.int32), int((mantissas != wanted).sum())
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a population works on a sample.
+
+    Sample k occupies the 1-based steps ``k * period + depth + 1 ... k * period + depth + timesteps``;
+    the state is reset as the first of them begins.
+    """
+
+    depth: int
+    period: int

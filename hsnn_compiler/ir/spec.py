@@ -1,0 +1,201 @@
+"""The legality table of the graph: one row per op, read by the verifier after every pass.
+
+Columns: how many inputs, codings accepted, coding given, and how each target runs the op:
+``native``, ``emulated`` (with what that means), ``folded`` (a pass merges it into its
+neighbour) or ``host``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.dynamics import discretize
+from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
+from hsnn_compiler.ir.shapes import ShapeError, shape_rule
+from hsnn_compiler.ir.types import Coding, TensorType
+
+ANY = frozenset(Coding)
+VALUE = frozenset({Coding.VALUE})
+STEPS = ANY - VALUE
+SAME = "same"  # coding of the first input
+LINEAR = "linear"  # value stays value, everything per step becomes a current
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One row: what an op accepts, yields, and who runs it."""
+
+    inputs: tuple[int, int | None]
+    accepts: frozenset[Coding]
+    yields: Coding | str
+    targets: dict[str, str] = field(default_factory=dict)
+
+
+def _row(inputs: tuple[int, int | None], accepts: frozenset[Coding], yields: Coding | str, loihi2: str) -> OpSpec:
+    return OpSpec(inputs, accepts, yields, {"loihi2": loihi2})
+
+
+SPIKING = "native with reset to zero; emulated with soft reset: needs custom microcode"
+ONE, SOME, NONE = (1, 1), (1, None), (0, 0)
+
+SPEC: dict[str, OpSpec] = {
+    #             inputs  accepts  yields           on Loihi 2
+    "Input":     _row(NONE, ANY,   SAME,            "host"),
+    "Output":    _row(SOME, ANY,   SAME,            "host"),
+    "Encode":    _row(ONE,  VALUE, Coding.CURRENT,  "native: direct coding becomes a bias current per sample"),
+    "Decode":    _row(SOME, STEPS, Coding.VALUE,    "host"),
+    "Affine":    _row(SOME, ANY,   LINEAR,          "native"),
+    "Linear":    _row(SOME, ANY,   LINEAR,          "native"),
+    "Conv1d":    _row(SOME, ANY,   LINEAR,          "native"),
+    "Conv2d":    _row(SOME, ANY,   LINEAR,          "native"),
+    "Scale":     _row(SOME, ANY,   LINEAR,          "folded"),
+    "Flatten":   _row(SOME, ANY,   SAME,            "native"),
+    "AvgPool2d": _row(SOME, ANY,   LINEAR,          "folded"),
+    "SumPool2d": _row(SOME, ANY,   LINEAR,          "folded"),
+    "Mean":      _row(SOME, ANY,   LINEAR,          "folded"),
+    "BatchNorm": _row(SOME, ANY,   LINEAR,          "folded"),
+    "Add":       _row(SOME, ANY,   LINEAR,          "folded"),
+    "NoOp":      _row(SOME, ANY,   SAME,            "folded"),
+    "IF":        _row(SOME, STEPS, Coding.SPIKES,   SPIKING),
+    "LIF":       _row(SOME, STEPS, Coding.SPIKES,   SPIKING),
+    "CubaLIF":   _row(SOME, STEPS, Coding.SPIKES,   SPIKING),
+    "I":         _row(SOME, STEPS, Coding.CURRENT,  "native: a neuron whose threshold is out of reach"),
+    "LI":        _row(SOME, STEPS, Coding.CURRENT,  "native: a neuron whose threshold is out of reach"),
+    "CubaLI":    _row(SOME, STEPS, Coding.CURRENT,  "native: a neuron whose threshold is out of reach"),
+    "Delay":     _row(SOME, STEPS, SAME,            "host"),
+    "Threshold": _row(SOME, ANY,   SAME,            "host"),
+    "ReLU":      _row(SOME, ANY,   LINEAR,          "emulated: converted to integrate-and-fire neurons"),
+    "Clip":      _row(SOME, ANY,   LINEAR,          "emulated: converted to integrate-and-fire neurons (low = 0)"),
+    "LeakyReLU": _row(SOME, ANY,   LINEAR,          "host"),
+    "Sigmoid":   _row(SOME, ANY,   LINEAR,          "host"),
+    "Tanh":      _row(SOME, ANY,   LINEAR,          "host"),
+    "GELU":      _row(SOME, ANY,   LINEAR,          "host"),
+    "Softmax":   _row(SOME, ANY,   LINEAR,          "host"),
+    "LayerNorm": _row(SOME, ANY,   LINEAR,          "host"),
+    "MaxPool2d": _row(SOME, ANY,   SAME,            "host"),
+    "Concat":    _row(SOME, ANY,   SAME,            "host"),
+}  # fmt: skip
+
+
+def output_type(node: Node, inputs: list[TensorType]) -> TensorType:
+    """Type a node yields for these input types. Raises `ShapeError` in words."""
+    row = SPEC[node.kind]
+    codings = {tensor.coding for tensor in inputs}
+    for coding in codings - row.accepts:
+        raise ShapeError(f"{node.kind} takes {_names(row.accepts)}, not {coding.value}")
+    if codings and Coding.VALUE in codings and len(codings) > 1:
+        raise ShapeError("values (once per sample) and steps meet without an Encode or Decode between them")
+    shape = shape_rule(node.op, [tensor.shape for tensor in inputs])
+    if row.yields is SAME:
+        coding = inputs[0].coding if inputs else (node.type.coding if node.type else Coding.VALUE)
+    elif row.yields is LINEAR:
+        coding = Coding.CURRENT if codings and Coding.VALUE not in codings else Coding.VALUE
+    else:
+        coding = Coding(row.yields)
+    return TensorType(shape, coding)
+
+
+def verify(graph: Graph) -> list[Finding]:
+    """Check a graph against the table: inputs, types, neurons' dynamics, quantised values.
+
+    Returns all findings at once; an empty list means the graph is legal.
+    """
+    findings: list[Finding] = []
+    for node in graph.topological():
+        for check in CHECKS:
+            message = check(graph, node)
+            if message:
+                findings.append(Finding("E0102", message, node=node.name, source=node.source))
+                break
+    if not graph.of_kind("Output"):
+        findings.append(Finding("E0102", "the graph has no output"))
+    return findings
+
+
+def _check_known(graph: Graph, node: Node) -> str:
+    return "" if node.kind in SPEC else f"{node.kind} is not an op of the graph"
+
+
+def _check_inputs(graph: Graph, node: Node) -> str:
+    low, high = SPEC[node.kind].inputs
+    count = len(graph.in_edges(node.name))
+    if count < low or (high is not None and count > high):
+        return f"{node.kind} has {count} inputs"
+    return ""
+
+
+def _check_type(graph: Graph, node: Node) -> str:
+    inputs = [source.type for source in graph.predecessors(node.name)]
+    if node.type is None or None in inputs:
+        return ""  # before shape inference
+    try:
+        expected = output_type(node, [tensor for tensor in inputs if tensor is not None])
+    except ShapeError as error:
+        return str(error)
+    return "" if expected == node.type else f"type is {node.type}, the table says {expected}"
+
+
+def _check_dynamics(graph: Graph, node: Node) -> str:
+    if not node.is_neuron:
+        return "" if node.dynamics is None else f"{node.kind} has dynamics"
+    if node.dynamics is None:
+        return "a neuron without dynamics has no meaning"
+    if graph.timesteps is None:
+        return "a neuron in a graph that does not say its number of time steps"
+    for array in vars(discretize(node.op, node.dynamics)).values():
+        if isinstance(array, np.ndarray) and not np.all(np.isfinite(array)):
+            return "a coefficient of the neuron is not finite"
+    return ""
+
+
+def _check_quant(graph: Graph, node: Node) -> str:
+    quant = node.quant
+    if isinstance(quant, WeightQuant):
+        real = quant.integers * 2.0**quant.exponent / quant.scale
+        if not np.allclose(real, node.op.weight, rtol=1e-5, atol=1e-12):
+            return "the integers are not those of the weights"
+    elif isinstance(quant, NeuronQuant):
+        limits = ((quant.du, -1, 4095, "du"), (quant.dv, 0, 4096, "dv"), (quant.vth, 0, 2**17 - 1, "vth"),
+                  (quant.bias_exp, 0, 7, "bias_exp"))  # fmt: skip
+        for value, low, high, what in limits:
+            if not low <= value <= high:
+                return f"{what} = {value} is outside {low}..{high}"
+        if quant.bias_mant.size and (quant.bias_mant.min() < -4096 or quant.bias_mant.max() > 4095):
+            return "bias_mant is outside 13 bits"
+    elif isinstance(quant, CurrentQuant) and node.kind != "Encode":
+        return "a quantised current on something that is not an Encode"
+    return ""
+
+
+CHECKS: tuple[Callable[[Graph, Node], str], ...] = (
+    _check_known,
+    _check_inputs,
+    _check_type,
+    _check_dynamics,
+    _check_quant,
+)
+
+
+def runs_on(kind: str, target: str) -> str:
+    """How a target runs an op: the table's last column."""
+    return SPEC[kind].targets.get(target, "host")
+
+
+def table() -> list[tuple[str, str, str, str]]:
+    """Rows (op, accepts, yields, Loihi 2) for documents and ``hsnn-compile targets``."""
+    return [
+        (kind, _names(row.accepts), row.yields if isinstance(row.yields, str) and row.yields in (SAME, LINEAR)
+         else Coding(row.yields).value, row.targets["loihi2"])
+        for kind, row in SPEC.items()
+    ]  # fmt: skip
+
+
+def _names(codings: frozenset[Coding]) -> str:
+    if codings == ANY:
+        return "any"
+    return ", ".join(coding.value for coding in Coding if coding in codings)

@@ -1,0 +1,194 @@
+"""Graphs as HDF5 files in NIR's own layout.
+
+A graph of plain NIR nodes is a ``.nir`` file that any NIR tool reads. Extension ops lie in
+the same layout under ``type = "hsnn.<Op>"``; annotations lie in each node's ``metadata``
+as one JSON string (``hsnn``) with its arrays beside it (``hsnn_0``, ``hsnn_1``, ...), and
+what belongs to the whole graph (order, ports, delays, time steps) in the graph's metadata.
+Same graph, same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nir
+import numpy as np
+
+from hsnn_compiler.diagnostics import HsnnError, refuse
+from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.ops import OPS, is_nir
+from hsnn_compiler.ir.records import NODE_FIELDS, from_record, to_record
+
+FORMAT = 1
+_EXTENSION = "hsnn."
+
+
+def write(graph: Graph, path: str | Path, *, plain: bool = False) -> None:
+    """Write a graph. With `plain`, annotations are left out and neuron parameters are written in full
+    shape, so that the file holds nothing but NIR; every op must then be a NIR primitive (else E0321).
+    """
+    if plain:
+        foreign = [node.name for node in graph if not is_nir(node.op)]
+        if foreign:
+            raise refuse("E0321", f"not NIR primitives: {', '.join(foreign)}", supported="NIR primitives only")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("version", data=nir.version, dtype=h5py.string_dtype())
+        group = file.create_group("node")
+        _put(group, "type", "NIRGraph")
+        nodes = group.create_group("nodes")
+        for node in graph:
+            _write_node(nodes.create_group(node.name), node, plain)
+        edges = [edge for node in graph for edge in graph.in_edges(node.name)]
+        pairs = np.array([(edge.src, edge.dst) for edge in edges], dtype=object).reshape(-1, 2)
+        group.create_dataset("edges", data=pairs, dtype=h5py.string_dtype())
+        if not plain:
+            header = {
+                "format": FORMAT,
+                "name": graph.name,
+                "timesteps": graph.timesteps,
+                "order": [node.name for node in graph],
+                "edges": [list(edge) for edge in edges],
+            }
+            _put(group.create_group("metadata"), "hsnn", json.dumps(header))
+
+
+def read(path: str | Path) -> Graph:
+    """Read a graph that `write` wrote, or a plain NIR file (nodes then come in HDF5's order)."""
+    if not h5py.is_hdf5(path):
+        raise refuse("E0322", f"{path} is not an HDF5 file", supported=".nir files and graphs of this compiler")
+    try:
+        with h5py.File(path, "r") as file:
+            return _read_graph(file, Path(path).stem)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise refuse("E0322", f"{path} cannot be read: {error}", supported="complete, unchanged files") from None
+
+
+def _read_graph(file: h5py.File, name: str) -> Graph:
+    if "node" not in file or "nodes" not in file["node"]:
+        raise refuse("E0322", f"{name} holds no NIR graph", supported=".nir files")
+    group = file["node"]
+    header = _header(group)
+    graph = Graph(header.get("name", name), header.get("timesteps"))
+    for node in header.get("order", list(group["nodes"])):
+        graph.add(_read_node(node, group["nodes"][node]))
+    pairs = [(a.decode(), b.decode()) for a, b in group["edges"][()]]
+    for edge in header.get("edges", pairs):
+        try:
+            graph.connect(Edge(*edge))
+        except HsnnError as error:
+            raise refuse("E0322", error.findings[0].message) from None
+    return graph
+
+
+def _write_node(group: h5py.Group, node: Node, plain: bool) -> None:
+    name, record = to_record(node.op)
+    compact: dict[str, list[int]] = {}
+    _put(group, "type", name if is_nir(node.op) else _EXTENSION + name)
+    for key, value in record.items():
+        if value is None:
+            continue
+        if _is_per_neuron(node, value):
+            # NIR wants one value per neuron; ours may be one per channel, and is again when read back.
+            compact[key] = list(value.shape)
+            value = np.ascontiguousarray(np.broadcast_to(value, node.shape))
+        _put(group, key, value)
+    if not plain:
+        _write_annotations(group, node, compact)
+
+
+def _is_per_neuron(node: Node, value: Any) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and (node.is_neuron or node.kind == "Scale")
+        and node.type is not None
+        and value.shape != node.type.shape
+    )
+
+
+def _write_annotations(group: h5py.Group, node: Node, compact: dict[str, list[int]]) -> None:
+    arrays: list[np.ndarray] = []
+    notes: dict[str, Any] = {"compact": compact} if compact else {}
+    for field in NODE_FIELDS:
+        value = getattr(node, field)
+        if value is not None:
+            name, record = to_record(value)
+            notes[field] = [name, {key: _json(item, arrays) for key, item in record.items()}]
+    metadata = group.create_group("metadata")
+    _put(metadata, "hsnn", json.dumps(notes))
+    for i, array in enumerate(arrays):
+        _put(metadata, f"hsnn_{i}", array)
+
+
+def _read_node(name: str, group: h5py.Group) -> Node:
+    kind = group["type"][()].decode().removeprefix(_EXTENSION)
+    if kind not in OPS:
+        raise refuse("E0322", f"node {name} has the unknown type {kind}", supported=", ".join(OPS))
+    record = {}
+    for key, item in group.items():
+        if key in ("type", "metadata"):
+            continue
+        value = item[()]
+        if isinstance(value, bytes):
+            value = value.decode()
+        elif isinstance(value, np.generic):
+            value = value.item()
+        elif value.dtype.kind in "iu" and value.ndim == 1:
+            value = value.tolist()
+        record[key] = value
+    notes = _notes(group)
+    for key, shape in notes.pop("compact", {}).items():
+        value = np.asarray(record[key])
+        index = tuple(slice(0, size) for size in (*[1] * (value.ndim - len(shape)), *shape))
+        record[key] = value[index].reshape(shape)
+    if kind.startswith("Conv"):
+        record.setdefault("input_shape", None)  # None has no form in HDF5 and is left out
+    try:
+        op = from_record(kind, record)
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise refuse("E0322", f"node {name} ({kind}) cannot be read: {error}", node=name) from None
+    annotations = {
+        field: from_record(kind, {key: _unjson(item, group["metadata"]) for key, item in annotation.items()})
+        for field, (kind, annotation) in notes.items()
+    }
+    return Node(name, op, **annotations)
+
+
+def _notes(group: h5py.Group) -> dict[str, Any]:
+    """What `_write_annotations` wrote, or nothing."""
+    if "metadata" not in group or "hsnn" not in group["metadata"]:
+        return {}
+    notes: dict[str, Any] = json.loads(group["metadata"]["hsnn"][()])
+    return notes
+
+
+def _header(group: h5py.Group) -> dict[str, Any]:
+    header = _notes(group)
+    if header.get("format", 0) > FORMAT:
+        raise refuse("E0322", f"written by a newer compiler (format {header['format']})", suggestion="upgrade")
+    return header
+
+
+def _json(value: Any, arrays: list[np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    return value
+
+
+def _unjson(value: Any, metadata: h5py.Group) -> Any:
+    if isinstance(value, dict):
+        return metadata[f"hsnn_{value['array']}"][()]
+    return value
+
+
+def _put(group: h5py.Group, name: str, value: Any) -> None:
+    if isinstance(value, str):
+        group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+    elif isinstance(value, np.ndarray) and value.size > 64:
+        group.create_dataset(name, data=value, compression="gzip", shuffle=True)
+    else:
+        empty = isinstance(value, (list, tuple)) and not value
+        group.create_dataset(name, data=np.zeros(0, np.int64) if empty else value)

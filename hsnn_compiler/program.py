@@ -1,0 +1,140 @@
+"""A compiled program: the graph at its end, what the passes did, and how to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hsnn_compiler.diagnostics import Finding, refuse
+from hsnn_compiler.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from hsnn_compiler.reference.batches import Inputs
+    from hsnn_compiler.reference.result import Record, Result
+
+BACKENDS = ("reference", "float", "lava")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What one pass did, for reports.
+
+    Attributes:
+        name: pass with its options, as pipeline text.
+        contract: exact, bounded or lossy.
+        modified: whether it changed the graph.
+        notes: what it says it did.
+    """
+
+    name: str
+    contract: str
+    modified: bool
+    notes: tuple[str, ...]
+
+
+@dataclass
+class Program:
+    """A network compiled for a target.
+
+    Attributes:
+        graph: after the last pass: quantised, scheduled.
+        floating: the same network before quantisation, what ``backend="float"`` runs.
+        target: name of the target.
+        source: file name, kind and sha256 of the model, where known.
+        options: what was asked for, as plain data.
+        stages: what the passes did.
+        findings: warnings and information from the whole compilation.
+        example: a few inputs [samples, ...]; the bundle replays them.
+        directory: the bundle's folder, once saved or loaded.
+    """
+
+    graph: Graph
+    floating: Graph
+    target: str
+    source: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    stages: tuple[StageRecord, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    example: np.ndarray | None = None
+    directory: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Program {self.graph.name} for {self.target}, T={self.graph.timesteps}, {len(self.graph)} nodes>"
+
+    @property
+    def timesteps(self) -> int:
+        """Steps per sample."""
+        return self.graph.timesteps or 1
+
+    @property
+    def populations(self) -> list[str]:
+        """Names of the populations on the chip, in the order of the graph."""
+        return [node.name for node in self.graph if node.is_neuron and node.on_chip]
+
+    def save(self, directory: str | Path) -> Path:
+        """Write the bundle: whole, or not at all. See `hsnn_compiler.bundle`."""
+        from hsnn_compiler.bundle import write_bundle
+        from hsnn_compiler.passes.properties import COMPLETE, PROPERTIES
+
+        missing = [name for name in COMPLETE if not PROPERTIES[name](self.graph)]
+        if missing:
+            raise refuse(
+                "E0206",
+                f"the pipeline ended with a graph that is not {' and '.join(missing)}",
+                supported="pipelines that end with quantise and schedule",
+                suggestion="use --dry-run --dump-ir DIR to look at the graph, or the default pipeline",
+            )
+        self.directory = write_bundle(self, Path(directory))
+        return self.directory
+
+    def simulate(
+        self,
+        x: Inputs,
+        backend: str = "reference",
+        record: Collection[Record | str] = (),
+        *,
+        batch_size: int = 128,
+        deadline_s: float = 600.0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Result:
+        """Run samples.
+
+        Args:
+            x: inputs [samples, ...].
+            backend: ``reference`` (the chip's integers, batched), ``float`` (before quantisation) or ``lava``
+                (the emitted processes on Lava's CPU backend; needs a saved bundle).
+            record: populations, or (population, ``s`` | ``u`` | ``v``), to keep traces of.
+            batch_size: samples at a time; bounds the memory.
+            deadline_s: Lava only, seconds after which the run is ended.
+            progress: called as (done, total).
+        """
+        signals = [(r, "s") if isinstance(r, str) else r for r in record]
+        _check_record(self.graph if backend != "float" else self.floating, signals)
+        if backend == "reference":
+            from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+
+            return LoihiExecutor(self.graph).run(x, signals, batch_size, progress)
+        if backend == "float":
+            from hsnn_compiler.reference.float_executor import FloatExecutor
+
+            return FloatExecutor(self.floating).run(x, signals, batch_size, progress)
+        if backend == "lava":
+            from hsnn_compiler.backends.lava.simulate import simulate
+
+            if self.directory is None:
+                raise refuse("E0202", "Lava runs a bundle; this one is not saved", suggestion="program.save(directory)")
+            return simulate(self.graph, self.directory, x, signals, deadline_s=deadline_s, on_progress=progress)
+        raise refuse("E0202", f"no backend named {backend!r}", supported=", ".join(BACKENDS))
+
+
+def _check_record(graph: Graph, signals: Collection[Record]) -> None:
+    names = [node.name for node in graph if node.is_neuron]
+    for name, variable in signals:
+        if name not in names or variable not in ("s", "u", "v"):
+            raise refuse(
+                "E0204", f"nothing to record under {name}:{variable}", supported=f"s, u or v of {', '.join(names)}"
+            )

@@ -1,0 +1,34 @@
+"""What exists by name: passes. Modules are imported only when their pass is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hsnn_compiler.passes.base import Pass
+
+PASSES: dict[str, str] = {
+    "remove-noops": "noops:RemoveNoOps",
+    "fold-batchnorm": "batchnorm:FoldBatchNorm",
+    "partition": "partition:Partition",
+    "convert-activations": "activations:ConvertActivations",
+    "calibrate-thresholds": "thresholds:CalibrateThresholds",
+    "map-direct-coding": "direct:MapDirectCoding",
+    "merge-adds": "adds:MergeAdds",
+    "fold-pooling": "pooling:FoldPooling",
+    "fold-scales": "scales:FoldScales",
+    "insert-readout": "readout:InsertReadout",
+    "lower-connections": "connections:LowerConnections",
+    "quantise": "quantise:Quantise",
+    "schedule": "schedule:SchedulePass",
+    "place": "place:Place",
+}
+"""The default pipeline, in its order: pass name to ``module:class`` under `hsnn_compiler.passes`."""
+
+
+def load_pass(name: str) -> type[Pass]:
+    """The class of a pass. KeyError if there is none of that name."""
+    module, _, cls = PASSES[name].partition(":")
+    found: type[Pass] = getattr(importlib.import_module(f"hsnn_compiler.passes.{module}"), cls)
+    return found

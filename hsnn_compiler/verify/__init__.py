@@ -1,0 +1,1 @@
+"""Verification: do two runs agree, and where do they first part."""

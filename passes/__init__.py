@@ -1,0 +1,1 @@
+"""Passes: one file each, a graph in and a graph out."""

@@ -1,0 +1,159 @@
+"""Turn activations into integrate-and-fire neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import nir
+import numpy as np
+
+from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.dynamics import Dynamics
+from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.ir.ops import Decode, Encode, NoOp
+from hsnn_compiler.ir.types import Placement
+from hsnn_compiler.passes.base import LOSSY, Pass, PassContext, PassResult, count, listing
+from hsnn_compiler.passes.partition import neuron_reason
+
+DEFAULT_TIMESTEPS = 16
+SCALE_SUFFIX = ".scale"
+
+
+@dataclass(frozen=True)
+class ConvertActivations(Pass):
+    """Replace ReLU by integrate-and-fire neurons with soft reset, and put time into the graph.
+
+    An IF neuron with threshold theta, reset by subtraction and v_0 = theta/2, driven for T steps by a
+    mean current x, fires clip(floor(x T / theta + 1/2), 0, T) times: theta/T times that is ReLU(x),
+    clipped at theta and rounded to T levels (Rueckauer 2017; Bu 2022 for theta/2). Each neuron is
+    followed by its own `Scale` by theta, so that downstream weights see activations. Thresholds
+    are 1 here; `calibrate-thresholds` sets them. With reset to zero, v_0 = 0.
+    """
+
+    name: ClassVar[str] = "convert-activations"
+    contract: ClassVar[str] = LOSSY
+    requires: ClassVar[tuple[str, ...]] = ("placed",)
+    ensures: ClassVar[tuple[str, ...]] = ("timed",)
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
+        """See the class."""
+        if graph.timesteps is not None:
+            return _already_timed(graph, context)
+        graph = graph.copy()
+        graph.timesteps = context.timesteps or DEFAULT_TIMESTEPS
+        converted = [node for node in graph.of_kind("ReLU", "Clip") if node.on_chip]
+        for node in converted:
+            _convert(graph, node, context.reset)
+        crossings = _insert_crossings(graph)
+        notes = (
+            f"{count(len(converted), 'activation')} became integrate-and-fire neurons"
+            f" (reset {context.reset}), T = {graph.timesteps}",
+            *crossings,
+        )
+        return PassResult(graph, True, notes)
+
+
+def converted_neurons(graph: Graph) -> list[Node]:
+    """Neurons that this pass made: those followed by their own Scale."""
+    return [node for node in graph.of_kind("IF") if node.was is not None and node.name + SCALE_SUFFIX in graph]
+
+
+def channel_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a per-channel parameter that broadcasts against `shape`."""
+    return (shape[0], *[1] * (len(shape) - 1))
+
+
+def integrate_and_fire(threshold: np.ndarray, reset: str) -> tuple[nir.IF, Dynamics]:
+    """An IF neuron with this threshold (any shape, float64), unit gain, and v_0 = theta/2 where reset subtracts."""
+    op = nir.IF(r=np.ones_like(threshold), v_threshold=threshold, v_reset=np.zeros_like(threshold))
+    v_init = threshold / 2 if reset == "subtract" else np.zeros_like(threshold)
+    return op, Dynamics(integrator="none", reset=reset, v_init=v_init)
+
+
+def analog_twin(graph: Graph) -> Graph:
+    """The network before conversion, rebuilt from the converted one: what each converted neuron was.
+
+    Its value nodes carry the same names, so activations can be compared layer by layer.
+    """
+    twin = graph.copy()
+    twin.timesteps = None
+    for node in converted_neurons(graph):
+        twin.update(node.name, op=node.was, was=None, dynamics=None)
+        twin.update(node.name + SCALE_SUFFIX, op=NoOp("Scale"))
+    for node in graph.of_kind("Encode", "Decode"):
+        twin.update(node.name, op=NoOp(node.kind))
+    return infer_types(twin)
+
+
+def _convert(graph: Graph, node: Node, reset: str) -> None:
+    # A clipping's upper end needs no op of its own: the neuron saturates at one spike per step, and
+    # calibration never puts the threshold above the largest activation of the layer.
+    ones = np.ones(channel_shape(node.shape))
+    op, dynamics = integrate_and_fire(ones, reset)
+    graph.update(node.name, op=op, was=node.op, dynamics=dynamics, placement=Placement("chip", neuron_reason(reset)))
+    scale = Node(
+        node.name + SCALE_SUFFIX,
+        nir.Scale(ones),
+        placement=Placement("chip", "folded into the next synapses"),
+        source=node.source,
+    )
+    graph.insert_after(node.name, scale)
+
+
+def _insert_crossings(graph: Graph) -> list[str]:
+    """Put one Encode after each host node that feeds the chip, one Decode after each chip node that feeds the host."""
+    notes = []
+    for node in list(graph):
+        across = [edge for edge in graph.out_edges(node.name) if graph[edge.dst].on_chip != node.on_chip]
+        if not across:
+            continue
+        if node.on_chip:
+            crossing = Node(
+                graph.unique(f"{node.name}.decode"),
+                Decode("mean"),
+                source=node.source,
+                placement=Placement("host", "counts what leaves the chip"),
+            )
+        else:
+            crossing = Node(
+                graph.unique(f"{node.name}.encode"),
+                Encode("direct"),
+                source=node.source,
+                placement=Placement("chip", "the value is presented at every step"),
+            )
+        graph.add(crossing)
+        for edge in across:
+            graph.disconnect(edge)
+            graph.connect(edge._replace(src=crossing.name))
+        graph.connect(Edge(node.name, crossing.name))
+        notes.append(f"{crossing.kind} after {node.name}")
+    return notes
+
+
+def _already_timed(graph: Graph, context: PassContext) -> PassResult:
+    """A spiking model brings its own time and its own resets; only the number of steps can change."""
+    findings = []
+    soft = [n.name for n in graph if n.is_spiking and n.dynamics is not None and n.dynamics.reset == "subtract"]
+    if context.reset == "zero" and soft:
+        findings.append(
+            Finding(
+                "W0448",
+                f"--reset zero is for converted activations; the model's own neurons keep their reset: {listing(soft)}",
+                suggestion='train with reset="zero" for neurons that are native to the chip',
+            )
+        )
+    trained, wanted = graph.timesteps, context.timesteps
+    if wanted is None or wanted == trained:
+        return PassResult(graph, findings=tuple(findings))
+    findings.append(
+        Finding(
+            "W0440",
+            f"the model was trained with {trained} steps and is compiled for {wanted}",
+            suggestion="leave out --timesteps to keep the model's own",
+        )
+    )
+    graph = graph.copy()
+    graph.timesteps = wanted
+    return PassResult(graph, True, (f"T = {wanted} instead of {trained}",), tuple(findings))

@@ -1,0 +1,179 @@
+"""Bring every connection on the chip to the form neuron - synapses - neuron."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import nir
+import numpy as np
+
+from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.ops import bias_of
+from hsnn_compiler.ir.types import Placement
+from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
+from hsnn_compiler.passes.batchnorm import scale_rows, with_weights
+
+
+@dataclass(frozen=True)
+class LowerConnections(Pass):
+    """Give every pair of connected populations synapses of its own.
+
+    A synapse op with several inputs is split, one per input (only the first keeps the bias); one with
+    several outputs is copied per output; neurons that feed neurons directly get one-to-one synapses
+    of weight 1. Thresholds that differ within a population are divided out of the incoming weights
+    and biases, because the chip has one threshold per population: theta -> 1, W -> W / theta.
+    """
+
+    name: ClassVar[str] = "lower-connections"
+    requires: ClassVar[tuple[str, ...]] = ("direct",)
+    ensures: ClassVar[tuple[str, ...]] = ("neurons-and-synapses", "single-source")
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
+        """See the class."""
+        graph = graph.copy()
+        changed = _direct_connections(graph) + _several_inputs(graph) + _several_outputs(graph)
+        stuck = [node for node in graph if node.is_synapse and node.on_chip and _feeds_no_neuron(graph, node)]
+        findings = tuple(_two_synapses_in_a_row(node) for node in stuck)
+        equalised = [] if stuck else [node.name for node in graph if node.is_spiking and equalise(graph, node)]
+        notes = []
+        if changed:
+            notes.append(f"{count(changed, 'connection')} given synapses of their own")
+        if equalised:
+            notes.append(f"thresholds per channel divided into the weights of {count(len(equalised), 'population')}")
+        return PassResult(graph, bool(notes), tuple(notes), findings)
+
+
+def is_per_channel(factor: np.ndarray) -> bool:
+    """Whether an array that broadcasts against [channels, ...] only depends on the channel."""
+    return factor.ndim == 0 or all(n == 1 for n in factor.shape[1:])
+
+
+def split_input(graph: Graph, edge: Edge) -> str:
+    """Give one input of a linear op a copy of that op, without its bias; the results add up downstream."""
+    node = graph[edge.dst]
+    bias = bias_of(node.op)
+    op = node.op if bias is None else with_weights(node.op, node.op.weight, 0 * bias)
+    copy = node.with_(name=graph.unique(f"{node.name}.from.{edge.src}"), op=op)
+    graph.disconnect(edge)
+    graph.add(copy, edge._replace(dst=copy.name))
+    for out in graph.out_edges(node.name):
+        graph.connect(out._replace(src=copy.name))
+    return copy.name
+
+
+def _direct_connections(graph: Graph) -> int:
+    """Neuron (or Flatten of neurons) to neuron: insert one-to-one synapses."""
+    edges = [
+        edge
+        for edge in graph.edges
+        if graph[edge.dst].is_neuron and (graph[edge.src].is_spiking or graph[edge.src].kind == "Flatten")
+    ]
+    for edge in edges:
+        name = graph.unique(f"{edge.src}.to.{edge.dst}")
+        node = graph[edge.src]
+        synapse = Node(
+            name,
+            one_to_one(np.ones(()), node.shape),
+            type=node.type,
+            placement=Placement("chip", "synapses"),
+            source=node.source,
+        )
+        graph.insert_on(edge, synapse)
+    return len(edges)
+
+
+def _several_inputs(graph: Graph) -> int:
+    extra = [edge for node in graph if node.is_synapse and node.on_chip for edge in graph.in_edges(node.name)[1:]]
+    for edge in extra:
+        split_input(graph, edge)
+    return len(extra)
+
+
+def _several_outputs(graph: Graph) -> int:
+    extra = [edge for node in graph if node.is_synapse and node.on_chip for edge in graph.out_edges(node.name)[1:]]
+    for edge in extra:
+        node = graph[edge.src]
+        copy = node.with_(name=graph.unique(f"{node.name}.to.{edge.dst}"))
+        graph.disconnect(edge)
+        source = graph.in_edges(node.name)[0]
+        graph.add(copy, source._replace(dst=copy.name))
+        graph.connect(edge._replace(src=copy.name))
+    return len(extra)
+
+
+def equalise(graph: Graph, node: Node) -> bool:
+    """Divide thresholds that differ within a population out of everything that arrives; True if they did."""
+    theta = np.asarray(node.op.v_threshold, np.float64)
+    dynamics = node.dynamics
+    if dynamics is None or theta.size == 1 or np.all(theta == theta.flat[0]):
+        return False
+    if not is_per_channel(theta) and any(source.is_synapse for source in graph.predecessors(node.name)):
+        return False  # weights of a convolution are the same at every pixel; quantise refuses
+    for edge in graph.in_edges(node.name):
+        source = graph[edge.src]
+        if source.is_synapse:
+            factor = 1 / theta.reshape(-1)
+            bias = bias_of(source.op)
+            weight = scale_rows(np.asarray(source.op.weight, np.float64), factor)
+            op = nir.Linear(weight) if bias is None else with_weights(source.op, weight, bias * factor)
+            graph.update(source.name, op=op)
+        elif source.kind == "Encode":
+            if len(graph.out_edges(source.name)) > 1:  # the others take the input as it is
+                own = source.with_(name=graph.unique(f"{source.name}.{node.name}"))
+                graph.disconnect(edge)
+                graph.add(own, graph.in_edges(source.name)[0].src)
+                graph.connect(edge._replace(src=own.name))
+                source = own
+            scale = Node(
+                graph.unique(f"{node.name}.normalise"),
+                nir.Scale(1 / theta),
+                source=node.source,
+                placement=Placement("host", "thresholds differ per channel: divided out"),
+            )
+            graph.insert_on(graph.in_edges(source.name)[0], scale)
+    fields = {name: getattr(node.op, name) for name in ("v_reset", "v_leak") if hasattr(node.op, name)}
+    op = type(node.op)(
+        **{
+            **vars_of(node.op),
+            **{name: value / theta for name, value in fields.items()},
+            "v_threshold": np.ones_like(theta),
+        }
+    )
+    graph.update(node.name, op=op, dynamics=type(dynamics)(**{**vars(dynamics), "v_init": dynamics.v_init / theta}))
+    return True
+
+
+def vars_of(op: Any) -> dict[str, Any]:
+    """Constructor arguments of a NIR neuron."""
+    return {key: value for key, value in vars(op).items() if key not in ("input_type", "output_type", "metadata")}
+
+
+def one_to_one(factor: np.ndarray, shape: tuple[int, ...]) -> Any:
+    """Synapses from each neuron to its twin: a depthwise 1x1 convolution, or a diagonal matrix."""
+    factor = np.asarray(factor, np.float64)
+    if len(shape) in (2, 3) and is_per_channel(factor):
+        channels = np.broadcast_to(factor.reshape(-1), shape[:1])
+        ones = np.ones((shape[0], 1, *[1] * (len(shape) - 1)))
+        conv = nir.Conv2d if len(shape) == 3 else nir.Conv1d
+        side: Any = shape[1:] if len(shape) == 3 else shape[1]
+        unit: Any = (1, 1) if len(shape) == 3 else 1
+        zero: Any = (0, 0) if len(shape) == 3 else 0
+        return conv(side, scale_rows(ones, channels), unit, zero, unit, shape[0], np.zeros(shape[0]))
+    return nir.Linear(np.diag(np.broadcast_to(factor, shape).reshape(-1)))
+
+
+def _feeds_no_neuron(graph: Graph, node: Node) -> bool:
+    return not all(consumer.is_neuron for consumer in graph.successors(node.name))
+
+
+def _two_synapses_in_a_row(node: Node) -> Finding:
+    return Finding(
+        "E0434",
+        "weights that feed no neuron: on the chip, every layer of synapses ends at a layer of neurons",
+        node=node.name,
+        source=node.source,
+        supported="a ReLU or a spiking neuron after every convolution and linear layer",
+        suggestion="put an activation behind it, or merge it with the next layer",
+    )

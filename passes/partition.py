@@ -1,0 +1,169 @@
+"""Decide what runs on the chip and what on the host, and say why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.spec import runs_on
+from hsnn_compiler.ir.types import Placement
+from hsnn_compiler.passes.base import Pass, PassContext, PassResult, listing
+
+ACTIVATIONS = ("ReLU", "Clip")
+_CROSSINGS = ("Input", "Output", "Encode", "Decode")
+
+
+@dataclass(frozen=True)
+class Partition(Pass):
+    """Put every node on the host or the chip: one chip segment between two host segments.
+
+    An op the chip cannot run goes to the host. If neurons (or activations that become neurons)
+    follow it, everything before it goes to the host too; otherwise everything after it does.
+    ``--layer NAME:place=host`` pins a node.
+    """
+
+    name: ClassVar[str] = "partition"
+    requires: ClassVar[tuple[str, ...]] = ("typed", "no-noops")
+    ensures: ClassVar[tuple[str, ...]] = ("placed",)
+    layer_options: ClassVar[tuple[str, ...]] = ("place",)
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
+        """See the class."""
+        target = context.target.name
+        timed = graph.timesteps is not None
+        blockers = {node.name: why for node in graph if (why := _obstacle(graph, node, context, target))}
+        active = {n.name for n in graph if _becomes_neurons(n, timed) and n.name not in blockers}
+        host: dict[str, str] = {}
+        findings: list[Finding] = []
+        for name, why in blockers.items():
+            node = graph[name]
+            if node.type is not None and node.type.coding.per_step:
+                findings.append(_between_neurons(node, why))
+            host[name] = why
+            before = bool(graph.descendants(name) & active)
+            others = graph.ancestors(name) if before else graph.descendants(name)
+            for other in others:
+                host.setdefault(other, f"{'before' if before else 'after'} {name}, which runs on the host")
+            if before:
+                findings += _left_on_the_host(graph, node, context)
+        findings += _obstacles_to_pins(graph, context, blockers)
+        on_chip = active - host.keys()
+        if not on_chip and not findings:
+            findings.append(_nothing_for_the_chip(blockers))
+        placed = graph.copy()
+        for node in graph:
+            placed.update(node.name, placement=_place(node, host, timed))
+        return PassResult(placed, True, _notes(placed), tuple(findings))
+
+
+def neuron_reason(reset: str) -> str:
+    """What to say about neurons on the chip."""
+    if reset == "subtract":
+        return "neurons, reset by subtraction: custom microcode on the chip"
+    return "neurons, native to the chip" if reset in ("zero", "none") else f"neurons, reset {reset}"
+
+
+def _becomes_neurons(node: Node, timed: bool) -> bool:
+    return node.is_neuron or (node.kind in ACTIVATIONS and not timed)
+
+
+def _obstacle(graph: Graph, node: Node, context: PassContext, target: str) -> str:
+    """Why a node cannot be on the chip, or an empty string."""
+    if node.kind in _CROSSINGS:
+        return ""
+    if context.layer(node.name, "place", "") == "host":
+        return "pinned to the host"
+    value = node.type is not None and not node.type.coding.per_step
+    if graph.timesteps is not None and value:
+        return ""  # outside the time domain: on the host anyway
+    how = runs_on(node.kind, target)
+    if how == "host" or node.kind == "BatchNorm":
+        return f"{node.kind} does not run on {target}"
+    if node.kind in ACTIVATIONS and not value:
+        return f"{node.kind} inside the time loop is not a neuron"
+    if node.kind == "Clip" and node.op.low != 0:
+        return "a clipping that lets negative values through does not become a spike rate"
+    if node.kind in ("Affine", "Linear") and len(node.shape) != 1:
+        return f"a linear layer on the last of {len(node.shape)} axes is not a layer of synapses"
+    return ""
+
+
+def _place(node: Node, host: dict[str, str], timed: bool) -> Placement:
+    if node.kind in ("Input", "Output", "Decode"):
+        return Placement("host", "the network's ends are on the host")
+    if node.name in host:
+        return Placement("host", host[node.name])
+    value = node.type is not None and not node.type.coding.per_step
+    if timed and value and node.kind != "Encode":
+        return Placement("host", "runs once per sample, outside the time loop")
+    if node.dynamics is not None:
+        return Placement("chip", neuron_reason(node.dynamics.reset))
+    if node.kind in ACTIVATIONS:
+        return Placement("chip", "an activation that becomes integrate-and-fire neurons")
+    if node.kind == "Encode":
+        return Placement("chip", "the value is presented at every step")
+    if node.is_synapse:
+        return Placement("chip", "synapses")
+    if node.kind == "Flatten":
+        return Placement("chip", "wiring only")
+    return Placement("chip", "linear, folded into its neighbours")
+
+
+def _between_neurons(node: Node, why: str) -> Finding:
+    return Finding(
+        "E0431",
+        f"{why}, and it lies between spikes and steps",
+        node=node.name,
+        source=node.source,
+        supported="neurons, convolutions, linear layers, average pooling, flatten and sums inside the time loop",
+        suggestion="move it before the encoder or after the decoder, or replace it (average for max pooling)",
+    )
+
+
+def _left_on_the_host(graph: Graph, node: Node, context: PassContext) -> list[Finding]:
+    """Say so when an obstacle takes weight layers with it that could have been on the chip."""
+    layers = [other for other in graph if other.is_synapse]
+    taken = [layer.name for layer in layers if layer.name in graph.ancestors(node.name)]
+    if not taken or context.layer(node.name, "place", "") == "host":
+        return []
+    way_out = "AvgPool2d runs on the chip" if node.kind == "MaxPool2d" else "ReLU runs on the chip"
+    return [
+        Finding(
+            "W0434",
+            f"{node.kind} keeps {len(taken)} of {len(layers)} weight layers on the host: {listing(taken)}",
+            node=node.name,
+            source=node.source,
+            suggestion=f"{way_out}; or move {node.name} to the end of the model",
+        )
+    ]
+
+
+def _nothing_for_the_chip(blockers: dict[str, str]) -> Finding:
+    because = f"; on the host: {listing(f'{n} ({why})' for n, why in blockers.items())}" if blockers else ""
+    return Finding(
+        "E0430",
+        f"no neurons, and no activations that could become neurons, are left for the chip{because}",
+        supported="ReLU, ReLU6, IF and LIF neurons between convolutions and linear layers",
+        suggestion="use ReLU activations, and keep ops the chip cannot run at the start or the end of the model",
+    )
+
+
+def _obstacles_to_pins(graph: Graph, context: PassContext, blockers: dict[str, str]) -> list[Finding]:
+    findings = []
+    for name, options in context.layers.items():
+        place = options.get("place")
+        if place == "chip" and name in blockers:
+            findings.append(Finding("E0432", f"pinned to the chip, but {blockers[name]}", node=name))
+        elif place == "host" and name in graph and graph[name].is_neuron:
+            findings.append(Finding("E0432", "a spiking neuron cannot be pinned to the host", node=name))
+    return findings
+
+
+def _notes(graph: Graph) -> tuple[str, ...]:
+    chip = [node.name for node in graph if node.on_chip]
+    host = [n for n in graph if not n.on_chip and n.kind not in _CROSSINGS]
+    notes = [f"chip: {listing(chip)}"]
+    notes += [f"host: {node.name} - {node.placement.why}" for node in host if node.placement]
+    return tuple(notes)

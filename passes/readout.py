@@ -1,0 +1,85 @@
+"""Read the result of the last layer on the chip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import nir
+import numpy as np
+
+from hsnn_compiler.ir.dynamics import Dynamics
+from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.ir.ops import Decode
+from hsnn_compiler.ir.types import Placement
+from hsnn_compiler.passes.base import Pass, PassContext, PassResult
+from hsnn_compiler.passes.pooling import WEIGHTLESS
+
+
+@dataclass(frozen=True)
+class InsertReadout(Pass):
+    """Sum the currents that leave the chip in integrators, and read their potential at the end.
+
+    mean_t (W s_t + b) = v_T / T  where  v_t = v_(t-1) + W s_t + b,  v_0 = 0; where only the last step counts, the
+    neuron keeps nothing: v_t = W s_t + b. Spikes that leave the chip are counted on the host instead;
+    weightless linear ops behind them move to the host with the count.
+    """
+
+    name: ClassVar[str] = "insert-readout"
+    requires: ClassVar[tuple[str, ...]] = ("direct",)
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
+        """See the class."""
+        graph = graph.copy()
+        notes = []
+        for decode in graph.of_kind("Decode"):
+            moved = _move_decode_up(graph, decode.name)
+            if moved:
+                notes.append(f"behind the chip, on the host: {', '.join(moved)}")
+            if all(source.is_neuron for source in graph.predecessors(decode.name)):
+                continue
+            notes.append(_integrate(infer_types(graph), graph, decode))
+        return PassResult(graph, bool(notes), tuple(notes))
+
+
+def _move_decode_up(graph: Graph, name: str) -> list[str]:
+    """Move a Decode in front of weightless linear ops: they run once per sample on the host."""
+    moved: list[str] = []
+    while True:
+        sources = graph.predecessors(name)
+        node = sources[0]
+        if len(sources) != 1 or node.kind not in WEIGHTLESS or len(graph.out_edges(node.name)) != 1:
+            return moved
+        if len(graph.in_edges(node.name)) != 1:
+            return moved
+        consumers = graph.out_edges(name)
+        origin = graph.in_edges(node.name)[0]
+        for edge in (*consumers, origin, graph.in_edges(name)[0]):
+            graph.disconnect(edge)
+        graph.connect(origin._replace(dst=name))
+        graph.connect(origin._replace(src=name, dst=node.name, delay=0))
+        for edge in consumers:
+            graph.connect(edge._replace(src=node.name))
+        graph.update(node.name, placement=Placement("host", "linear, behind the last neurons"))
+        moved.append(node.name)
+
+
+def _integrate(typed: Graph, graph: Graph, decode: Node) -> str:
+    source = typed.predecessors(decode.name)[0]
+    name = graph.unique(f"{source.name}.readout")
+    neuron = Node(
+        name,
+        nir.I(r=np.ones((1,) * len(source.shape))),
+        dynamics=Dynamics(integrator="none", reset="none", decay=0.0 if decode.op.kind == "last" else 1.0),
+        placement=Placement("chip", "integrates the result; read at the end of each sample"),
+        source=source.source,
+    )
+    graph.add(neuron)
+    for edge in graph.in_edges(decode.name):
+        graph.disconnect(edge)
+        graph.connect(edge._replace(dst=name))
+    graph.connect(Edge(name, decode.name))
+    gain = decode.op.gain / (graph.timesteps or 1) if decode.op.kind == "mean" else decode.op.gain
+    graph.update(decode.name, op=Decode("last", gain))
+    return f"{name} integrates the output of {source.name}"

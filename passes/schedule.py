@@ -1,0 +1,82 @@
+"""Say when each population works on which sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.quant import Schedule
+from hsnn_compiler.passes.base import Pass, PassContext, PassResult
+
+
+@dataclass(frozen=True)
+class SchedulePass(Pass):
+    """Give each population the steps in which it works on a sample, and match delays.
+
+    Every synapse op adds one step, so a population at depth L (the largest number of synapse ops on a
+    way to it) works on sample k in steps k T + L + 1 ... k T + L + T, and is reset as the first of
+    them begins: it never sees the sample before. A connection that skips layers waits: a spike
+    from depth d to depth L is delayed by L - d - 1 steps.
+    """
+
+    name: ClassVar[str] = "schedule"
+    requires: ClassVar[tuple[str, ...]] = ("quantised",)
+    ensures: ClassVar[tuple[str, ...]] = ("scheduled",)
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
+        """See the class."""
+        graph = graph.copy()
+        steps = graph.timesteps or 1
+        depth: dict[str, int] = {}
+        for node in graph.topological():
+            feeds = [depth[edge.src] for edge in graph.in_edges(node.name)]
+            if node.is_neuron and node.on_chip:
+                depth[node.name] = max(feeds, default=0)
+                graph.update(node.name, schedule=Schedule(depth[node.name], steps))
+            else:
+                depth[node.name] = max(feeds, default=0) + (1 if node.is_synapse and node.on_chip else 0)
+        findings = _match_delays(graph, depth, context)
+        last = max((node.schedule.depth for node in graph if node.schedule), default=0)
+        notes = [f"{last + 1} layers of neurons: the first result after {last + steps} steps, then one every {steps}"]
+        delayed = [edge for edge in graph.edges if edge.delay]
+        if delayed:
+            notes.append("delays: " + ", ".join(f"{e.src} -> {e.dst} +{e.delay}" for e in delayed))
+        if _resets_to_zero(graph) and steps & (steps - 1):
+            findings.append(
+                Finding(
+                    "W0446",
+                    f"{steps} steps per sample: LIFReset on the chip resets at intervals that are powers of two",
+                    suggestion=f"--timesteps {1 << steps.bit_length()} for hardware; simulation is not affected",
+                )
+            )
+        return PassResult(graph, True, tuple(notes), tuple(findings))
+
+
+def _match_delays(graph: Graph, depth: dict[str, int], context: PassContext) -> list[Finding]:
+    """Delay what arrives early, on the edge into the synapse op."""
+    findings = []
+    for node in graph:
+        if not (node.is_synapse and node.on_chip):
+            continue
+        (source,) = graph.in_edges(node.name)
+        target = max(depth[edge.dst] for edge in graph.out_edges(node.name))
+        wait = target - depth[node.name]
+        if wait > context.target["formats.delay_steps"]:
+            findings.append(
+                Finding(
+                    "E0447",
+                    f"a spike would have to wait {wait} steps",
+                    node=node.name,
+                    supported=f"{context.target['formats.delay_steps']} steps",
+                )
+            )
+        if wait:
+            graph.disconnect(source)
+            graph.connect(source._replace(delay=wait))
+    return findings
+
+
+def _resets_to_zero(graph: Graph) -> bool:
+    return any(n.dynamics is not None and n.dynamics.reset == "zero" for n in graph if n.is_spiking and n.on_chip)

@@ -1,0 +1,179 @@
+"""The process models of SoftResetLIF and LIFReset against an independent replay.
+
+The models are stepped directly, without Lava's runtime, so that hundreds of random cases
+take seconds; test_lava_processes.py runs them within Lava.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.usefixtures("lava")
+
+N = 6  # neurons
+STEPS = 24
+LIMIT = 2**23
+
+
+def shrink(x: np.ndarray, factor: int) -> np.ndarray:
+    """x * factor / 4096, rounded towards zero."""
+    return np.trunc(x.astype(object) * factor / 4096).astype(np.int64) if factor else np.zeros_like(x)
+
+
+def as_int32(x: np.ndarray) -> np.ndarray:
+    """Lava adds in int32, which overflows once |a_in| passes 2^18, as u wraps only once."""
+    return x.astype(np.int32).astype(np.int64)
+
+
+def replay_fixed(a: np.ndarray, p: dict[str, Any], soft: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """s, u, v of every step, from the equations in SoftResetLIF's docstring, in int64."""
+    u = np.zeros(N, np.int64)
+    v = np.full(N, p["v_init"], np.int64)
+    threshold = p["vth"] * 64
+    rows = []
+    for t in range(1, len(a) + 1):
+        if p["interval"] and t % p["interval"] == p["offset"] % p["interval"]:
+            u, v = np.zeros_like(u), np.full_like(v, p["v_init"] if soft else 0)
+        u = as_int32(shrink(u, 4095 - p["du"]) + a[t - 1] * 64)
+        u = np.where(u > LIMIT, u - 2 * LIMIT, np.where(u <= -LIMIT, u + 2 * LIMIT, u))
+        v = as_int32(shrink(v, 4096 - p["dv"]) + u + p["bias_mant"] * 2 ** p["bias_exp"])
+        v = np.minimum(np.maximum(v, -LIMIT + 1), LIMIT - 1)
+        s = v > threshold
+        v = np.where(s, v - threshold if soft else 0, v)
+        rows.append((s, u, v))
+    s_all, u_all, v_all = (np.stack(column) for column in zip(*rows, strict=True))
+    return s_all, u_all, v_all
+
+
+class _Port:
+    """Stands in for Lava's ports: hands out one row per step, and keeps what is sent."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = iter(rows)
+        self.sent: list[np.ndarray] = []
+
+    def recv(self) -> np.ndarray:
+        return next(self.rows)
+
+    def send(self, data: np.ndarray) -> None:
+        self.sent.append(np.array(data))
+
+
+def step_model(
+    model_class: type, a: np.ndarray, p: dict[str, Any], dtype: type
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """s, u, v of every step, from a Lava process model."""
+    model: Any = model_class({"reset_interval": p["interval"], "reset_offset": p["offset"], "v_init": p["v_init"]})
+    port = _Port(a.astype(dtype))
+    model.a_in = model.s_out = port
+    model.u, model.v = np.zeros(N, dtype), np.full(N, p["v_init"], dtype)
+    model.du, model.dv, model.vth = p["du"], p["dv"], p["vth"]
+    mantissa_type = np.int16 if dtype is np.int32 else float
+    model.bias_mant, model.bias_exp = (
+        p["bias_mant"].astype(mantissa_type),
+        p["bias_exp"].astype(mantissa_type),
+    )
+    u_all, v_all = [], []
+    for model.time_step in range(1, len(a) + 1):
+        model.run_spk()
+        u_all.append(model.u.copy())
+        v_all.append(model.v.copy())
+    return np.stack(port.sent), np.stack(u_all), np.stack(v_all)
+
+
+def models() -> Any:
+    from hsnn_compiler.backends.lava.hsnn_lava.processes import soft_reset_lif
+
+    return soft_reset_lif
+
+
+@st.composite
+def fixed_cases(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any]]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    # Up to 2^24, which a convolution can deliver: u wraps and v saturates.
+    reach = draw(st.sampled_from([3, 300, 30_000, 2**17, 2**24]))
+    p = {
+        "du": draw(st.sampled_from([-1, 0, 4095]) | st.integers(-1, 4095)),
+        "dv": draw(st.sampled_from([0, 4096]) | st.integers(0, 4096)),
+        "vth": draw(st.sampled_from([0, 131071]) | st.integers(0, 131071) | st.integers(0, 300)),
+        "bias_mant": rng.integers(-4096, 4096, N),
+        "bias_exp": rng.integers(0, 8, N),
+        "v_init": draw(st.integers(-LIMIT + 1, LIMIT - 1) | st.integers(-9000, 9000)),
+        "interval": draw(st.integers(1, 9)),
+        "offset": draw(st.integers(0, 20)),
+    }
+    return rng.integers(-reach, reach, (STEPS, N)), p
+
+
+@settings(max_examples=300, deadline=None)
+@given(fixed_cases())
+def test_soft_reset_fixed(case: tuple[np.ndarray, dict[str, Any]]) -> None:
+    a, p = case
+    got = step_model(models().PySoftResetLIFModelFixed, a, p, np.int32)
+    for mine, wanted in zip(got, replay_fixed(a, p, soft=True), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(fixed_cases())
+def test_soft_reset_fixed_without_period(case: tuple[np.ndarray, dict[str, Any]]) -> None:
+    a, p = case
+    p["interval"] = None
+    got = step_model(models().PySoftResetLIFModelFixed, a, p, np.int32)
+    for mine, wanted in zip(got, replay_fixed(a, p, soft=True), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(fixed_cases())
+def test_lava_own_lif_reset(case: tuple[np.ndarray, dict[str, Any]]) -> None:
+    # That Lava means what the documents say; v starts at 0 there.
+    a, p = case
+    models()
+    from lava.proc.lif.models import PyLifResetModelBitAcc
+
+    p["v_init"] = 0
+    got = step_model(PyLifResetModelBitAcc, a, p, np.int32)
+    for mine, wanted in zip(got, replay_fixed(a, p, soft=False), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
+def test_the_cases_reach_wrap_and_saturation() -> None:
+    a = np.full((4, N), 2**17 + 1)
+    p: dict[str, Any] = {"du": 4095, "dv": 0, "vth": 131071, "v_init": 0, "interval": None, "offset": 0}
+    p |= {"bias_mant": np.zeros(N, int), "bias_exp": np.zeros(N, int)}
+    _, u, v = step_model(models().PySoftResetLIFModelFixed, a, p, np.int32)
+    assert u[0, 0] == -LIMIT + 64
+    _, _, v = step_model(models().PySoftResetLIFModelFixed, -np.full((4, N), 2**16), p, np.int32)
+    assert v[3, 0] == -LIMIT + 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9) | st.none())
+def test_soft_reset_floating(seed: int, interval: int | None) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(STEPS, N))
+    p: dict[str, Any] = {
+        "du": rng.random(),
+        "dv": rng.random(),
+        "vth": rng.random() + 0.1,
+        "v_init": rng.normal(),
+    }
+    p |= {"interval": interval, "offset": int(rng.integers(12))}
+    p |= {"bias_mant": rng.normal(size=N), "bias_exp": np.zeros(N)}
+    u, v = np.zeros(N), np.full(N, p["v_init"])
+    got = step_model(models().PySoftResetLIFModelFloat, a, p, float)
+    for t in range(1, STEPS + 1):
+        if interval and (t - p["offset"]) % interval == 0:
+            u, v = np.zeros(N), np.full(N, p["v_init"])
+        u = u * (1 - p["du"]) + a[t - 1]
+        v = v * (1 - p["dv"]) + u + p["bias_mant"]
+        s = v > p["vth"]
+        v = v - p["vth"] * s
+        for mine, wanted in zip(got, (s, u, v), strict=True):
+            np.testing.assert_allclose(mine[t - 1], wanted, rtol=1e-12, atol=1e-12)
