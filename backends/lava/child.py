@@ -49,15 +49,30 @@ def remove_shared_memory(prefix: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def _end_with_parent(parent: int, prefix: str, job: Path) -> None:
-    """End this process group, leaving nothing, once the parent is gone (even by SIGKILL)."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_POLL_S)
-    for process in multiprocessing.active_children():
+# Held by the one thread that ends this process: the main thread when the run is over, or the
+# one that watches the parent, whose cleaning up must not be cut short by the other's exit.
+_ENDING = threading.Lock()
+
+
+def _end_all(prefix: str, job: Path) -> NoReturn:
+    """End this process group, leaving nothing."""
+    processes = multiprocessing.active_children()
+    for process in processes:
         process.kill()
+    for process in processes:
+        process.join(1.0)  # what still lives could write into the folder again
     remove_shared_memory(prefix)
     shutil.rmtree(job, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
+    raise AssertionError("a process outlived SIGKILL")
+
+
+def _end_with_parent(parent: int, prefix: str, job: Path) -> None:
+    """Leave nothing once the parent is gone (even by SIGKILL)."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    with _ENDING:
+        _end_all(prefix, job)
 
 
 def _on_terminate(*_: object) -> NoReturn:
@@ -86,7 +101,7 @@ def main(job: Path) -> NoReturn:
     watcher.start()
     # Python 3.12 warns of every fork beside a thread; this thread only sleeps.
     warnings.filterwarnings("ignore", message=".*use of fork.*", category=DeprecationWarning)
-    status = 1
+    status, report = 1, None
     try:
         _run(job, spec)
         status = 0
@@ -100,10 +115,14 @@ def main(job: Path) -> NoReturn:
             "traceback": getattr(error, "traceback", "") if process else traceback.format_exc(),
             "missing": (error.name or "") if isinstance(error, ModuleNotFoundError) else "",
         }
-        (job / "error.json").write_text(json.dumps(report))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    with _ENDING:
+        if os.getppid() != spec["parent"]:
+            _end_all(spec["prefix"], job)
+        if report is not None:
+            (job / "error.json").write_text(json.dumps(report))
+        os._exit(status)
 
 
 if __name__ == "__main__":
