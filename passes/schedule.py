@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hsnn_compiler.diagnostics import Finding
-from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.quant import Schedule
+from hsnn_compiler.ir.timing import waits
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult
 
 
@@ -37,12 +38,16 @@ class SchedulePass(Pass):
                 graph.update(node.name, schedule=Schedule(depth[node.name], steps))
             else:
                 depth[node.name] = max(feeds, default=0) + (1 if node.is_synapse and node.on_chip else 0)
-        findings = _match_delays(graph, depth, context)
+        waiting = {name: steps for name, steps in waits(graph).items() if steps}
+        findings = [
+            _too_long(graph[name], wait, context)
+            for name, wait in waiting.items()
+            if wait > context.target["formats.delay_steps"]
+        ]
         last = max((node.schedule.depth for node in graph if node.schedule), default=0)
         notes = [f"{last + 1} layers of neurons: the first result after {last + steps} steps, then one every {steps}"]
-        delayed = [edge for edge in graph.edges if edge.delay]
-        if delayed:
-            notes.append("delays: " + ", ".join(f"{e.src} -> {e.dst} +{e.delay}" for e in delayed))
+        if waiting:
+            notes.append("delays: " + ", ".join(f"before {name} +{wait}" for name, wait in waiting.items()))
         if _resets_to_zero(graph) and steps & (steps - 1):
             findings.append(
                 Finding(
@@ -54,28 +59,14 @@ class SchedulePass(Pass):
         return PassResult(graph, True, tuple(notes), tuple(findings))
 
 
-def _match_delays(graph: Graph, depth: dict[str, int], context: PassContext) -> list[Finding]:
-    """Delay what arrives early, on the edge into the synapse op."""
-    findings = []
-    for node in graph:
-        if not (node.is_synapse and node.on_chip):
-            continue
-        (source,) = graph.in_edges(node.name)
-        target = max(depth[edge.dst] for edge in graph.out_edges(node.name))
-        wait = target - depth[node.name]
-        if wait > context.target["formats.delay_steps"]:
-            findings.append(
-                Finding(
-                    "E0447",
-                    f"a spike would have to wait {wait} steps",
-                    node=node.name,
-                    supported=f"{context.target['formats.delay_steps']} steps",
-                )
-            )
-        if wait:
-            graph.disconnect(source)
-            graph.connect(source._replace(delay=wait))
-    return findings
+def _too_long(node: Node, wait: int, context: PassContext) -> Finding:
+    return Finding(
+        "E0447",
+        f"a spike would have to wait {wait} steps",
+        node=node.name,
+        source=node.source,
+        supported=f"{context.target['formats.delay_steps']} steps",
+    )
 
 
 def _resets_to_zero(graph: Graph) -> bool:

@@ -11,7 +11,7 @@ from picks import Picks
 from hsnn_compiler.diagnostics import Source
 from hsnn_compiler.ir import Coding, Dynamics, Edge, Graph, Node, Placement, TensorType
 from hsnn_compiler.ir import ops as hs
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, WeightQuant
+from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
 
 NAMES = (
     "conv1",
@@ -84,6 +84,8 @@ def random_op(p: Picks, kind: str) -> Any:
         "MaxPool2d": lambda: hs.MaxPool2d(pair, (2, 1), (0, 1)),
         "Mean": lambda: hs.Mean(p.choice([(1, 2), (-1,), ()]), p.flag()),
         "Concat": lambda: hs.Concat(p.choice([0, -1])),
+        "SigmaDelta": lambda: hs.SigmaDelta(array(p, n), array(p, n), p.choice(["relu", "unit"]), p.flag()),
+        "DeltaEncoder": lambda: hs.DeltaEncoder(array(p, n), p.flag()),
     }
     return makers[kind]() if kind in makers else hs.OPS[kind]()
 
@@ -94,12 +96,15 @@ def random_annotations(p: Picks) -> dict[str, Any]:
     found: dict[str, Any] = {
         "type": TensorType(p.choice([(), (3,), (2, 3, 4)]), p.choice(list(Coding))),
         "dynamics": Dynamics(p.choice([1.0, 0.1]), "exact", p.choice(["zero", "subtract"]), ">=", array(p, 2),
-                             p.choice([None, 0.5]), p.choice([None, array(p, 9)]), p.choice([None, 2.0])),
+                             p.choice([None, 0.5]), p.choice([None, array(p, 9)]), p.choice([None, 2.0]),
+                             p.choice(["second", "step"]), p.choice(["spike", "before", "after"]),
+                             p.choice([1, 0, 3]), p.choice([0, 2]), p.choice([None, -1.0, array(p, 2)]), p.flag()),
         "placement": Placement(p.choice(["host", "chip"]), p.choice(["", "because: it is = {so}, <- there"])),
         "quant": p.choice([
             WeightQuant(np.signbit(weight).astype(np.int32), -3, 8, "mixed", 1 / 3, 5),
             NeuronQuant(4095, 12, 99, -7, np.arange(p.choice([1, 9]), dtype=np.int32), 3, 1e-7),
             CurrentQuant(3, 0.1, -4096, 4000),
+            SigmaDeltaQuant(3, np.arange(2, dtype=np.int32), 6, 6, 0.5),
         ]),
         "schedule": Schedule(p.integer(0, 9), 16),
         "source": Source("net.layer", p.choice(["", "C:\\models\\net.py", 'a"b.py']), p.integer(0, 99)),

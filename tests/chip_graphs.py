@@ -12,7 +12,7 @@ import nir
 import numpy as np
 from picks import Picks
 
-from hsnn_compiler.ir import Dynamics, Edge, Graph, Node, Placement
+from hsnn_compiler.ir import Dynamics, Graph, Node, Placement
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import Decode, Encode
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
@@ -172,8 +172,3 @@ def _conv(p: Picks, name: str, geometry: Geometry, shape: Shape) -> Node:
         padding = padding if isinstance(padding, str) else padding[0]  # type: ignore[index]
     op = cls(sides, weight.astype(float), stride, padding, dilation, groups, np.zeros(outputs))
     return Node(name, op, placement=CHIP, quant=WeightQuant(weight, 0, 8, "mixed", 1.0))
-
-
-def edges_with_delay(graph: Graph) -> list[Edge]:
-    """Connections that skip layers."""
-    return [edge for edge in graph.edges if edge.delay]

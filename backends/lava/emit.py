@@ -16,6 +16,7 @@ from hsnn_compiler.backends.lava.template import FOOTER, HEADER
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.quant import NeuronQuant, WeightQuant
+from hsnn_compiler.ir.timing import waits
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 
 NETWORK, ARRAYS, EXAMPLE, PROCESSES = "network.py", "arrays.npz", "example.npz", "hsnn_lava"
@@ -110,6 +111,9 @@ class _Writer:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     processes: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.waits = waits(self.graph)
 
     def population(self, node: Node) -> None:
         """One population, the synapses into it, and the connections."""
@@ -209,7 +213,7 @@ class _Writer:
     def _connect(self, synapse: Node, node: Node) -> None:
         path = self._path_to(synapse)
         source = f"self.{self._identifier(path[0].src)}"
-        delay = sum(edge.delay for edge in path)
+        delay = self.waits[synapse.name]
         identifier = self._identifier(synapse.name)
         if delay:
             self.processes.add("AxonDelay")

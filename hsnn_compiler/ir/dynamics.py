@@ -4,25 +4,40 @@ NIR gives differential equations; platforms disagree on everything else. `Dynami
 the rest down, and `discretize` turns a NIR neuron plus its dynamics into the coefficients
 of one step, which is what every executor and backend uses:
 
-    u[t] = current_decay * u[t-1] + w_in * I[t]         (only Cuba neurons; else u = I)
-    v[t] = decay * v[t-1] + gain * u[t] + leak
-    s[t] = v[t] > threshold      (or >=)
-    v[t] = reset(v[t])           where s[t]
+    v    = reset(v)                                      where it fired last step, reset_at="before"
+    u    = current_decay * u + w_in * I                  (only Cuba neurons; else u = I)
+    v    = decay * v + gain * u + leak                   (held while refractory)
+    v    = reset(v)                                      where it fired last step, reset_at="after"
+    v    = max(v, v_min)
+    s    = v > threshold                                 (or >=; or how often the threshold fits into v)
+    v    = reset(v)                                      where it fires, reset_at="spike"
+
+docs/semantics.md explains it, with the names of the platforms that do each.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from hsnn_compiler.diagnostics import refuse
 
-RESETS = ("zero", "value", "subtract", "none")
-INTEGRATORS = ("euler", "exact", "none")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "integrator": ("euler", "exact", "none"),
+    "if_rate": ("second", "step"),
+    "reset": ("zero", "value", "subtract", "none"),
+    "reset_at": ("spike", "before", "after"),
+    "threshold_test": (">", ">="),
+}
 NEURON_OPS = ("IF", "LIF", "CubaLIF", "I", "LI", "CubaLI")
 SPIKING_OPS = ("IF", "LIF", "CubaLIF")
+
+
+def _quiet(default: Any) -> Any:
+    """A field that is printed and stored only where it differs from its default."""
+    return field(default=default, metadata={"quiet": True})
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +48,24 @@ class Dynamics:
         dt: length of a step, in the unit of the node's time constants.
         integrator: ``"euler"`` (forward), ``"exact"`` (exponential), or ``"none"``: the source
             gave per-step coefficients, `decay` and `gain` below are used as they are.
-        reset: ``"zero"``, ``"value"`` (the op's v_reset), ``"subtract"`` (the threshold) or ``"none"``.
+        reset: ``"zero"``, ``"value"`` (the op's v_reset), ``"subtract"`` (the threshold, once per
+            spike) or ``"none"``.
         threshold_test: ``">"`` or ``">="``.
         v_init: membrane potential before the first step; scalar or array that broadcasts
             against the node's parameters.
         decay: membrane decay per step, overrides the integrator.
         current_decay: synaptic current decay per step, overrides the integrator.
         gain: factor on the input current, overrides the integrator.
+        if_rate: what the r of I and IF means: ``"second"``, dv/dt = r I, so each step adds r*dt*I;
+            or ``"step"``, each step adds r*I.
+        reset_at: ``"spike"``: in the step that fires; ``"before"``: in the next step, before it
+            integrates; ``"after"``: in the next step, applied to what it integrated (snnTorch's
+            reset_delay).
+        max_spikes: most spikes of one step; 0 is no limit: a neuron fires as often as its
+            threshold fits into v.
+        refractory: steps after a spike in which v is held and nothing fires.
+        v_min: lower bound of v before the test, None for none.
+        current_first: whether v sees the synaptic current of this step (True) or of the step before.
     """
 
     dt: float = 1.0
@@ -50,15 +76,21 @@ class Dynamics:
     decay: float | np.ndarray | None = None
     current_decay: float | np.ndarray | None = None
     gain: float | np.ndarray | None = None
+    if_rate: str = _quiet("second")
+    reset_at: str = _quiet("spike")
+    max_spikes: int = _quiet(1)
+    refractory: int = _quiet(0)
+    v_min: float | np.ndarray | None = None
+    current_first: bool = _quiet(True)
 
     def __post_init__(self) -> None:
-        for value, allowed, what in (
-            (self.reset, RESETS, "reset"),
-            (self.integrator, INTEGRATORS, "integrator"),
-            (self.threshold_test, (">", ">="), "threshold_test"),
-        ):
-            if value not in allowed:
-                raise refuse("E0210", f"{what}={value!r}", supported=", ".join(allowed))
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise refuse("E0210", f"{name}={getattr(self, name)!r}", supported=", ".join(allowed))
+        if not (self.dt > 0 and np.isfinite(self.dt)):
+            raise refuse("E0210", f"dt={self.dt!r}", supported="a positive length of a step")
+        if self.max_spikes < 0 or self.refractory < 0:
+            raise refuse("E0210", f"max_spikes={self.max_spikes}, refractory={self.refractory}", supported="0 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +109,24 @@ class StepCoefficients:
     threshold: np.ndarray | None
     v_reset: np.ndarray
     v_init: np.ndarray
+    v_min: np.ndarray | None
     reset: str
+    reset_at: str
     inclusive: bool
+    max_spikes: int
+    refractory: int
+    current_first: bool
+
+    @property
+    def is_basic(self) -> bool:
+        """Whether the step is: integrate, fire at most once, reset at once. The fast kernels run these."""
+        return (
+            self.max_spikes == 1
+            and not self.refractory
+            and self.v_min is None
+            and self.current_first
+            and (self.reset_at == "spike" or self.reset == "none")
+        )
 
 
 def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
@@ -86,7 +134,7 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
 
     Euler: decay = 1 - dt/tau, gain = r*dt/tau, leak = v_leak*dt/tau.
     Exact: decay = exp(-dt/tau), gain = r*(1-decay), leak = v_leak*(1-decay).
-    Integrate-and-fire: decay = 1, gain = r*dt.
+    Integrate-and-fire: decay = 1, gain = r*dt, or r where `if_rate` is per step.
     """
     kind = type(op).__name__
     if kind not in NEURON_OPS:
@@ -94,7 +142,8 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
     one = np.ones(1)
     current_decay = w_in = None
     if kind in ("IF", "I"):
-        decay, gain, leak = one, np.asarray(op.r, np.float64) * dynamics.dt, np.zeros(1)
+        per_step = 1.0 if dynamics.if_rate == "step" else dynamics.dt
+        decay, gain, leak = one, np.asarray(op.r, np.float64) * per_step, np.zeros(1)
     else:
         tau = np.asarray(op.tau_mem if kind.startswith("Cuba") else op.tau, np.float64)
         decay, fraction = _decay(tau, dynamics)
@@ -119,9 +168,26 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
         threshold=np.asarray(op.v_threshold, np.float64) if spikes else None,
         v_reset=np.asarray(op.v_reset, np.float64) if spikes else np.zeros(1),
         v_init=_array(dynamics.v_init),
+        v_min=None if dynamics.v_min is None else _array(dynamics.v_min),
         reset=dynamics.reset if spikes else "none",
+        reset_at=dynamics.reset_at,
         inclusive=dynamics.threshold_test == ">=",
+        max_spikes=dynamics.max_spikes,
+        refractory=dynamics.refractory if spikes else 0,
+        current_first=dynamics.current_first,
     )
+
+
+def differences(first: Dynamics, second: Dynamics) -> list[tuple[str, Any, Any]]:
+    """Fields in which two contracts differ, as (field, value of the first, value of the second)."""
+    pairs = [(f.name, getattr(first, f.name), getattr(second, f.name)) for f in fields(Dynamics)]
+    return [(name, a, b) for name, a, b in pairs if not _same(a, b)]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return a is not None and b is not None and np.array_equal(np.asarray(a), np.asarray(b))
+    return bool(a == b)
 
 
 def _decay(tau: np.ndarray, dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:

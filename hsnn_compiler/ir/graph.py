@@ -16,7 +16,8 @@ import networkx as nx
 from hsnn_compiler.diagnostics import Source, refuse
 from hsnn_compiler.ir.dynamics import NEURON_OPS, SPIKING_OPS, Dynamics
 from hsnn_compiler.ir.ops import SYNAPSE_OPS, kind_of
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, WeightQuant
+from hsnn_compiler.ir.order import groups
+from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
 from hsnn_compiler.ir.types import Placement, TensorType
 
 NOWHERE = Source()
@@ -26,7 +27,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 class Edge(NamedTuple):
     """A connection. `port` is ``"input"`` except for ops with ordered inputs (Add, Concat).
 
-    `delay` is the number of extra time steps a spike waits on the way (axonal delay).
+    `delay` is a number of time steps: `dst` sees in step t what `src` put out in step t - delay, and
+    zero before that.
     """
 
     src: str
@@ -56,7 +58,7 @@ class Node:
     type: TensorType | None = None
     dynamics: Dynamics | None = None
     placement: Placement | None = None
-    quant: WeightQuant | NeuronQuant | CurrentQuant | None = None
+    quant: WeightQuant | NeuronQuant | SigmaDeltaQuant | CurrentQuant | None = None
     schedule: Schedule | None = None
     was: Any = None
     source: Source = NOWHERE
@@ -162,21 +164,10 @@ class Graph:
     def topological(self) -> list[Node]:
         """Nodes such that every node comes after those that feed it.
 
-        Ties are broken by insertion order. A cyclic graph is refused (E0420).
+        Edges with a delay may lead backwards where they close a loop; ties are broken by insertion
+        order. A loop without any delay is refused (E0420).
         """
-        order = {name: i for i, name in enumerate(self._net)}
-        try:
-            return [self[name] for name in nx.lexicographical_topological_sort(self._net, key=order.__getitem__)]
-        except nx.NetworkXUnfeasible:
-            cycle = [edge[0] for edge in nx.find_cycle(self._net)]
-            raise refuse(
-                "E0420",
-                f"recurrent connection through {' -> '.join(cycle)}",
-                node=cycle[0],
-                source=self[cycle[0]].source,
-                supported="feed-forward networks",
-                suggestion="remove the recurrent connection",
-            ) from None
+        return [node for group in groups(self) for node in group]
 
     def of_kind(self, *kinds: str) -> list[Node]:
         """Nodes of these kinds, in insertion order."""

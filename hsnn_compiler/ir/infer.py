@@ -2,26 +2,56 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from hsnn_compiler.diagnostics import Finding, HsnnError
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.shapes import ShapeError
 from hsnn_compiler.ir.spec import output_type
+from hsnn_compiler.ir.types import TensorType
 
 
 def infer_types(graph: Graph) -> Graph:
-    """A copy in topological order in which every node has its type. Misfits are refused together (E0421)."""
+    """A copy in topological order in which every node has its type. Misfits are refused together (E0421).
+
+    In a loop a node gets its type from those of its inputs that are known by then, and is
+    checked against the others once they are.
+    """
     graph = graph.sorted()
-    findings = []
-    for node in graph:
-        inputs = [source.type for source in graph.predecessors(node.name)]
-        known = [tensor for tensor in inputs if tensor is not None]
-        if len(known) < len(inputs):
-            continue  # a predecessor was refused already
+    types: dict[str, TensorType] = {}
+    findings: dict[str, str] = {}
+    partly: list[str] = []
+    waiting = deque(node.name for node in graph)
+    while waiting:
+        name = waiting.popleft()
+        sources = graph.predecessors(name)
+        known = [types[source.name] for source in sources if source.name in types]
+        if name in types or name in findings or (sources and not known):
+            continue  # done already, or comes again as soon as something that feeds it is known
+        if any(source.name in findings for source in sources):
+            continue  # what is wrong there was said
         try:
-            graph.update(node.name, type=output_type(node, known))
+            types[name] = output_type(graph[name], known)
         except ShapeError as error:
-            graph.update(node.name, type=None)
-            findings.append(Finding("E0421", str(error), node=node.name, source=node.source))
+            findings[name] = str(error)
+            continue
+        if len(known) < len(sources):
+            partly.append(name)
+        waiting.extend(edge.dst for edge in graph.out_edges(name) if edge.dst not in types)
+    for name in partly:
+        known = [types[source.name] for source in graph.predecessors(name) if source.name in types]
+        try:
+            if output_type(graph[name], known) != types[name]:
+                findings[name] = "its inputs, some of which come from a loop, do not fit together"
+        except ShapeError as error:
+            findings[name] = str(error)
+    if not findings:
+        lost = [node.name for node in graph if node.name not in types]
+        findings = dict.fromkeys(lost, "nothing from outside feeds the loop it lies on, so its shape is not known")
     if findings:
-        raise HsnnError(findings)
+        raise HsnnError(
+            [Finding("E0421", text, node=name, source=graph[name].source) for name, text in findings.items()]
+        )
+    for name, tensor in types.items():
+        graph.update(name, type=tensor)
     return graph

@@ -130,9 +130,34 @@ class Concat:
     axis: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class SigmaDelta:
+    """Sigma-delta neuron: it sends what its activation changed by, once that is large enough.
+
+        sigma = sigma + I;  act = activation(sigma + bias);  delta = act - act_before + residue
+        s = delta where |delta| >= threshold, else 0;  residue = delta - s
+
+    With `cumulative`, |sum of delta since the last spike| is what is compared. `activation` is
+    ``"relu"`` or ``"unit"`` (none). After ``lava/proc/sdn``.
+    """
+
+    threshold: np.ndarray
+    bias: np.ndarray
+    activation: str = "relu"
+    cumulative: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class DeltaEncoder:
+    """Sends what its input changed by, once that is large enough: a `SigmaDelta` whose activation is its input."""
+
+    threshold: np.ndarray
+    cumulative: bool = False
+
+
 EXTENSION_OPS: tuple[type, ...] = (
     Encode, Decode, NoOp, ReLU, Clip, LeakyReLU, Sigmoid, Tanh, GELU, Softmax,
-    BatchNorm, LayerNorm, MaxPool2d, Mean, Add, Concat,
+    BatchNorm, LayerNorm, MaxPool2d, Mean, Add, Concat, SigmaDelta, DeltaEncoder,
 )  # fmt: skip
 
 NIR_OPS: tuple[type, ...] = (

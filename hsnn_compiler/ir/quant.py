@@ -30,6 +30,7 @@ class WeightQuant:
             ``"inhibitory"`` (-255..0), as on Loihi.
         scale: integer synaptic units per real unit; one value per receiving population.
         clipped: number of weights that hit the limit of the format.
+        message_bits: 0: what arrives counts as 0 or 1; else graded spikes, signed integers of so many bits.
     """
 
     integers: np.ndarray
@@ -38,6 +39,7 @@ class WeightQuant:
     sign_mode: str
     scale: float
     clipped: int = 0
+    message_bits: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,25 @@ class NeuronQuant:
     v_init: int
     bias_mant: np.ndarray
     bias_exp: int
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class SigmaDeltaQuant:
+    """Integers of a sigma-delta population or a delta encoder, in the terms of Lava's ``SigmaDelta`` and ``Delta``.
+
+    Attributes:
+        vth: threshold; compared as ``vth << (spike_exp + state_exp)``.
+        bias: int32 per neuron (the population's shape), shifted like the threshold; zeros for an encoder.
+        spike_exp: exponent of the threshold in units of the payload.
+        state_exp: exponent of the state in units of the payload: sent is ``delta >> state_exp``.
+        scale: payload units per real unit.
+    """
+
+    vth: int
+    bias: np.ndarray
+    spike_exp: int
+    state_exp: int
     scale: float
 
 

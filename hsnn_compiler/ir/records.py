@@ -15,12 +15,22 @@ import numpy as np
 from hsnn_compiler.diagnostics import Source
 from hsnn_compiler.ir.dynamics import Dynamics
 from hsnn_compiler.ir.ops import OPS
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, WeightQuant
+from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
 from hsnn_compiler.ir.types import Coding, Placement, TensorType
 
 ANNOTATIONS: dict[str, type] = {
     cls.__name__: cls
-    for cls in (TensorType, Dynamics, Placement, WeightQuant, NeuronQuant, CurrentQuant, Schedule, Source)
+    for cls in (
+        TensorType,
+        Dynamics,
+        Placement,
+        WeightQuant,
+        NeuronQuant,
+        SigmaDeltaQuant,
+        CurrentQuant,
+        Schedule,
+        Source,
+    )
 }
 
 NODE_FIELDS = ("type", "dynamics", "was", "placement", "quant", "schedule", "source")
@@ -30,7 +40,9 @@ _SHAPED = {"Input": "input_type", "Output": "output_type"}
 
 
 def to_record(value: Any) -> tuple[str, dict[str, Any]]:
-    """Class name and fields of an op or annotation. Fields that hold their default None are left out."""
+    """Class name and fields of an op or annotation. Fields that hold None by default are left out
+    when they do, and so are quiet ones that hold their default.
+    """
     name = type(value).__name__
     if name in _SHAPED:
         return name, {"shape": _plain(next(iter(getattr(value, _SHAPED[name]).values())))}
@@ -40,6 +52,8 @@ def to_record(value: Any) -> tuple[str, dict[str, Any]]:
             continue
         item = getattr(value, field.name)
         if item is None and not isinstance(value, nir.NIRNode):
+            continue
+        if field.metadata.get("quiet") and item == field.default:
             continue
         record[field.name] = _plain(item) if isinstance(value, nir.NIRNode) else item
     if name == "Flatten":

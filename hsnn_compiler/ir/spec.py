@@ -24,6 +24,7 @@ VALUE = frozenset({Coding.VALUE})
 STEPS = ANY - VALUE
 SAME = "same"  # coding of the first input
 LINEAR = "linear"  # value stays value, everything per step becomes a current
+EVENTS = "events"  # value stays value, everything per step becomes spikes
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,10 @@ SPEC: dict[str, OpSpec] = {
     "I":         _row(SOME, STEPS, Coding.CURRENT,  "native: a neuron whose threshold is out of reach"),
     "LI":        _row(SOME, STEPS, Coding.CURRENT,  "native: a neuron whose threshold is out of reach"),
     "CubaLI":    _row(SOME, STEPS, Coding.CURRENT,  "native: a neuron whose threshold is out of reach"),
+    "SigmaDelta":   _row(SOME, STEPS, Coding.GRADED, "native"),
+    "DeltaEncoder": _row(SOME, STEPS, Coding.GRADED, "native"),
     "Delay":     _row(SOME, STEPS, SAME,            "host"),
-    "Threshold": _row(SOME, ANY,   SAME,            "host"),
+    "Threshold": _row(SOME, ANY,   EVENTS,            "host"),
     "ReLU":      _row(SOME, ANY,   LINEAR,          "emulated: converted to integrate-and-fire neurons"),
     "Clip":      _row(SOME, ANY,   LINEAR,          "emulated: converted to integrate-and-fire neurons (low = 0)"),
     "LeakyReLU": _row(SOME, ANY,   LINEAR,          "host"),
@@ -91,10 +94,14 @@ def output_type(node: Node, inputs: list[TensorType]) -> TensorType:
     if codings and Coding.VALUE in codings and len(codings) > 1:
         raise ShapeError("values (once per sample) and steps meet without an Encode or Decode between them")
     shape = shape_rule(node.op, [tensor.shape for tensor in inputs])
-    if row.yields is SAME:
+    per_step = bool(codings) and Coding.VALUE not in codings
+    adds_up = len(inputs) > 1 and node.kind != "Concat"
+    if row.yields is LINEAR or (row.yields is SAME and adds_up):
+        coding = Coding.CURRENT if per_step else Coding.VALUE
+    elif row.yields is SAME:
         coding = inputs[0].coding if inputs else (node.type.coding if node.type else Coding.VALUE)
-    elif row.yields is LINEAR:
-        coding = Coding.CURRENT if codings and Coding.VALUE not in codings else Coding.VALUE
+    elif row.yields is EVENTS:
+        coding = Coding.SPIKES if per_step else Coding.VALUE
     else:
         coding = Coding(row.yields)
     return TensorType(shape, coding)
@@ -145,7 +152,9 @@ def _check_dynamics(graph: Graph, node: Node) -> str:
         return "" if node.dynamics is None else f"{node.kind} has dynamics"
     if node.dynamics is None:
         return "a neuron without dynamics has no meaning"
-    if graph.timesteps is None:
+    if graph.timesteps is None and any(
+        source.type.coding is Coding.VALUE for source in graph.of_kind("Input") if source.type
+    ):
         return "a neuron in a graph that does not say its number of time steps"
     for array in vars(discretize(node.op, node.dynamics)).values():
         if isinstance(array, np.ndarray) and not np.all(np.isfinite(array)):
@@ -189,7 +198,7 @@ def runs_on(kind: str, target: str) -> str:
 def table() -> list[tuple[str, str, str, str]]:
     """Rows (op, accepts, yields, Loihi 2) for documents and ``hsnn-compile targets``."""
     return [
-        (kind, _names(row.accepts), row.yields if isinstance(row.yields, str) and row.yields in (SAME, LINEAR)
+        (kind, _names(row.accepts), row.yields if isinstance(row.yields, str) and row.yields in (SAME, LINEAR, EVENTS)
          else Coding(row.yields).value, row.targets["loihi2"])
         for kind, row in SPEC.items()
     ]  # fmt: skip

@@ -100,12 +100,13 @@ def _write_node(group: h5py.Group, node: Node, plain: bool) -> None:
 
 
 def _is_per_neuron(node: Node, value: Any) -> bool:
-    return (
-        isinstance(value, np.ndarray)
-        and (node.is_neuron or node.kind == "Scale")
-        and node.type is not None
-        and value.shape != node.type.shape
-    )
+    """Whether a parameter stands for one value per neuron but is given per channel or the like."""
+    if not (isinstance(value, np.ndarray) and (node.is_neuron or node.kind == "Scale") and node.type is not None):
+        return False
+    try:
+        return value.ndim > 0 and np.broadcast_shapes(value.shape, node.shape) == node.shape != value.shape
+    except ValueError:  # it does not fit, which is for `infer_types` to say
+        return False
 
 
 def _write_annotations(group: h5py.Group, node: Node, compact: dict[str, list[int]]) -> None:

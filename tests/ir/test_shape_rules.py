@@ -15,9 +15,11 @@ from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.ir import Coding, Dynamics, Edge, Graph, Node, TensorType
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import OPS, Add, Concat, Decode, Encode, MaxPool2d, Mean, ReLU
+from hsnn_compiler.ir.order import groups, is_loop
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.ir.shapes import ShapeError, shape_rule
 from hsnn_compiler.ir.spec import SPEC, table, verify
+from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.torch_ops import bind
 
 
@@ -270,10 +272,28 @@ def test_what_makes_no_sense_is_refused() -> None:
         with pytest.raises(HsnnError) as error:
             change()
         assert error.value.findings[0].code == "E0101"
-    graph.connect(Edge("d", "a"))
+    graph = Graph()
+    graph.add(Node("a", ReLU()))
+    graph.add(Node("b", ReLU()), "a")
+    graph.connect(Edge("b", "a"))
     with pytest.raises(HsnnError) as error:
         graph.topological()
     assert error.value.findings[0].code == "E0420"
+
+
+def test_a_loop_is_one_group_in_the_order_of_one_step() -> None:
+    graph = Graph()
+    graph.add(Node("back", ReLU()))
+    graph.add(Node("in", ReLU()))
+    graph.add(Node("cell", ReLU()), "in", "back")
+    graph.connect(Edge("cell", "back", delay=1))
+    graph.add(Node("out", ReLU()), "cell")
+    graph.add(Node("own", ReLU()), "out")
+    graph.connect(Edge("own", "own", delay=2))
+    found = groups(graph)
+    assert [[node.name for node in group] for group in found] == [["in"], ["back", "cell"], ["out"], ["own"]]
+    assert [is_loop(graph, group) for group in found] == [False, True, False, True]
+    assert layers(graph) == {"in": 0, "back": 0, "cell": 0, "out": 0, "own": 0}
 
 
 def test_unique_names() -> None:

@@ -13,6 +13,7 @@ from value_graphs import Net, run_passes
 from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.ir import Graph
 from hsnn_compiler.ir.ops import Add, BatchNorm, ReLU
+from hsnn_compiler.ir.timing import waits
 from hsnn_compiler.passes.base import PassContext
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE, parse_pipeline, to_text
 from hsnn_compiler.passes.place import connections, totals, usages
@@ -33,17 +34,18 @@ def samples(graph: Graph, n: int = 32) -> np.ndarray:
 def test_depths_and_delays_let_everything_arrive_together() -> None:
     for seed in range(60):
         graph, _ = random_network(Picks.seeded(seed))
+        waiting = waits(graph)
         for node in graph:
             if not node.is_neuron:
                 continue
             for synapse in graph.predecessors(node.name):
                 if not synapse.is_synapse:
                     continue
-                edge, waited = graph.in_edges(synapse.name)[0], graph.in_edges(synapse.name)[0].delay
-                while not graph[edge.src].is_neuron:
-                    edge = graph.in_edges(edge.src)[0]
-                    waited += edge.delay
-                assert graph[edge.src].schedule.depth + waited + 1 == node.schedule.depth
+                (source,) = graph.predecessors(synapse.name)
+                while not source.is_neuron:
+                    (source,) = graph.predecessors(source.name)
+                assert source.schedule.depth + waiting[synapse.name] + 1 == node.schedule.depth
+                assert waiting[synapse.name] >= 0
             assert node.schedule.period == graph.timesteps
 
 
@@ -199,8 +201,7 @@ def test_a_residual_network_from_float_to_integers(seed: int) -> None:
     assert agreement(integer.output, snn) > 0.97
     assert agreement(integer.output, dequantised) > 0.99
     assert (integer.predictions() == snn.argmax(1)).mean() > 0.85
-    delays = [edge.delay for edge in after.edges if edge.delay]
-    assert delays, "the skip connection waits"
+    assert any(waits(after).values()), "the skip connection waits"
     exact = [stage.result.graph for stage in stages if stage.item.contract == "exact"]
     first = names.index("calibrate-thresholds")
     base = FloatExecutor(stages[first].result.graph, torch.float64).run(x).output

@@ -6,13 +6,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from chip_graphs import edges_with_delay, random_network, signals
+from chip_graphs import random_network, signals
 from hypothesis import given, note, settings
 from lava_runs import assert_equal, on_lava
 from picks import Picks, picks
 
 from hsnn_compiler.ir import Graph
 from hsnn_compiler.ir.text import to_text
+from hsnn_compiler.ir.timing import waits
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 
 SEEDS = range(80)
@@ -71,7 +72,7 @@ def corners(graph: Graph, x: np.ndarray) -> dict[str, bool]:
     neurons = [node.quant for node in populations]
     dense = [node.quant for node in graph.of_kind("Linear")]
     convs = [node.op for node in graph.of_kind("Conv1d", "Conv2d")]
-    delays = [edge.delay for edge in edges_with_delay(graph)]
+    delays = [wait for wait in waits(graph).values() if wait]
     encoded = [edge.dst for node in graph.of_kind("Encode") for edge in graph.out_edges(node.name)]
     odd = [q.integers.min() < 0 < q.integers.max() and (q.integers % 2).any() for q in dense]
     found = {
