@@ -27,6 +27,9 @@ NAMES = (
     "None",
     "quant",
     "x2",
+    "0",
+    "a/b",
+    'say "ä"',
 )
 
 
@@ -84,6 +87,7 @@ def random_op(p: Picks, kind: str) -> Any:
         "MaxPool2d": lambda: hs.MaxPool2d(pair, (2, 1), (0, 1)),
         "Mean": lambda: hs.Mean(p.choice([(1, 2), (-1,), ()]), p.flag()),
         "Concat": lambda: hs.Concat(p.choice([0, -1])),
+        "Spread": lambda: hs.Spread(pair),
         "SigmaDelta": lambda: hs.SigmaDelta(array(p, n), array(p, n), p.choice(["relu", "unit"]), p.flag()),
         "DeltaEncoder": lambda: hs.DeltaEncoder(array(p, n), p.flag()),
     }
@@ -97,7 +101,8 @@ def random_annotations(p: Picks) -> dict[str, Any]:
         "type": TensorType(p.choice([(), (3,), (2, 3, 4)]), p.choice(list(Coding))),
         "dynamics": Dynamics(p.choice([1.0, 0.1]), "exact", p.choice(["zero", "subtract"]), ">=", array(p, 2),
                              p.choice([None, 0.5]), p.choice([None, array(p, 9)]), p.choice([None, 2.0]),
-                             p.choice(["second", "step"]), p.choice(["spike", "before", "after"]),
+                             p.choice([None, 0.1]), p.choice([None, array(p, 2)]), p.choice([None, 0.1]),
+                             p.choice([None, 0.5]), p.choice(["second", "step"]), p.choice(["spike", "before", "after"]),
                              p.choice([1, 0, 3]), p.choice([0, 2]), p.choice([None, -1.0, array(p, 2)]), p.flag()),
         "placement": Placement(p.choice(["host", "chip"]), p.choice(["", "because: it is = {so}, <- there"])),
         "quant": p.choice([

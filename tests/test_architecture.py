@@ -22,7 +22,7 @@ FORBIDDEN = {
     "backends": ("frontends", "passes", "driver", "cli", "bundle", "program"),
     "passes": ("frontends", "backends", "driver", "cli", "bundle", "program"),
     "ir": ("frontends", "backends", "passes", "reference", "driver", "cli", "bundle", "program", "targets", "nn"),
-    "reference": ("frontends", "backends", "passes", "driver", "cli", "bundle", "program", "nn"),
+    "reference": ("frontends", "backends", "passes", "driver", "cli", "bundle", "program"),
     "nn": ("frontends", "backends", "passes", "driver", "cli", "bundle", "program", "ir", "reference"),
 }
 

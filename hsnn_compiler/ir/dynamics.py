@@ -5,7 +5,7 @@ the rest down, and `discretize` turns a NIR neuron plus its dynamics into the co
 of one step, which is what every executor and backend uses:
 
     v    = reset(v)                                      where it fired last step, reset_at="before"
-    u    = current_decay * u + w_in * I                  (only Cuba neurons; else u = I)
+    u    = current_decay * u + w_in * I + current_leak   (only Cuba neurons; else u = I)
     v    = decay * v + gain * u + leak                   (held while refractory)
     v    = reset(v)                                      where it fired last step, reset_at="after"
     v    = max(v, v_min)
@@ -28,7 +28,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "integrator": ("euler", "exact", "none"),
     "if_rate": ("second", "step"),
     "reset": ("zero", "value", "subtract", "none"),
-    "reset_at": ("spike", "before", "after"),
+    "reset_at": ("spike", "before", "after", "crossing"),
     "threshold_test": (">", ">="),
 }
 NEURON_OPS = ("IF", "LIF", "CubaLIF", "I", "LI", "CubaLI")
@@ -56,11 +56,16 @@ class Dynamics:
         decay: membrane decay per step, overrides the integrator.
         current_decay: synaptic current decay per step, overrides the integrator.
         gain: factor on the input current, overrides the integrator.
+        leak: added to v in every step, overrides the integrator (which gives v_leak * dt/tau).
+        current_gain: factor on the input of the synaptic current, overrides the integrator.
+        current_leak: added to the synaptic current in every step.
+        u_init: synaptic current before the first step.
         if_rate: what the r of I and IF means: ``"second"``, dv/dt = r I, so each step adds r*dt*I;
             or ``"step"``, each step adds r*I.
         reset_at: ``"spike"``: in the step that fires; ``"before"``: in the next step, before it
             integrates; ``"after"``: in the next step, applied to what it integrated (snnTorch's
-            reset_delay).
+            reset_delay); ``"crossing"``: at the instant within the step at which v reaches the
+            threshold, from where it goes on to the end of the step (LIF with the exact integrator).
         max_spikes: most spikes of one step; 0 is no limit: a neuron fires as often as its
             threshold fits into v.
         refractory: steps after a spike in which v is held and nothing fires.
@@ -76,6 +81,10 @@ class Dynamics:
     decay: float | np.ndarray | None = None
     current_decay: float | np.ndarray | None = None
     gain: float | np.ndarray | None = None
+    leak: float | np.ndarray | None = None
+    current_gain: float | np.ndarray | None = None
+    current_leak: float | np.ndarray | None = None
+    u_init: float | np.ndarray | None = None
     if_rate: str = _quiet("second")
     reset_at: str = _quiet("spike")
     max_spikes: int = _quiet(1)
@@ -89,6 +98,11 @@ class Dynamics:
                 raise refuse("E0210", f"{name}={getattr(self, name)!r}", supported=", ".join(allowed))
         if not (self.dt > 0 and np.isfinite(self.dt)):
             raise refuse("E0210", f"dt={self.dt!r}", supported="a positive length of a step")
+        if self.reset_at == "crossing" and (self.integrator != "exact" or self.reset not in ("zero", "value")):
+            raise refuse(
+                "E0210", f"reset_at=crossing with integrator={self.integrator}, reset={self.reset}",
+                supported="integrator=exact with reset=zero or value",
+            )  # fmt: skip
         if self.max_spikes < 0 or self.refractory < 0:
             raise refuse("E0210", f"max_spikes={self.max_spikes}, refractory={self.refractory}", supported="0 or more")
 
@@ -106,6 +120,8 @@ class StepCoefficients:
     leak: np.ndarray
     current_decay: np.ndarray | None
     w_in: np.ndarray | None
+    current_leak: np.ndarray | None
+    u_init: np.ndarray | None
     threshold: np.ndarray | None
     v_reset: np.ndarray
     v_init: np.ndarray
@@ -125,6 +141,8 @@ class StepCoefficients:
             and not self.refractory
             and self.v_min is None
             and self.current_first
+            and self.current_leak is None
+            and self.u_init is None
             and (self.reset_at == "spike" or self.reset == "none")
         )
 
@@ -139,6 +157,8 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
     kind = type(op).__name__
     if kind not in NEURON_OPS:
         raise refuse("E0101", f"{kind} is not a neuron")
+    if dynamics.reset_at == "crossing" and kind not in ("LIF", "LI", "I", "CubaLI"):
+        raise refuse("E0210", f"reset_at=crossing for {kind}", supported="LIF: its solution within a step is known")
     one = np.ones(1)
     current_decay = w_in = None
     if kind in ("IF", "I"):
@@ -154,10 +174,14 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
         w_in = np.asarray(op.w_in, np.float64) * fraction
         if dynamics.current_decay is not None:
             current_decay, w_in = _array(dynamics.current_decay), np.asarray(op.w_in, np.float64)
+        if dynamics.current_gain is not None:
+            w_in = _array(dynamics.current_gain)
     if dynamics.decay is not None:
         decay = _array(dynamics.decay)
     if dynamics.gain is not None:
         gain = _array(dynamics.gain)
+    if dynamics.leak is not None:
+        leak = _array(dynamics.leak)
     spikes = kind in SPIKING_OPS
     return StepCoefficients(
         decay=np.asarray(decay),
@@ -165,10 +189,12 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
         leak=leak,
         current_decay=current_decay,
         w_in=w_in,
+        current_leak=_maybe(dynamics.current_leak) if kind.startswith("Cuba") else None,
+        u_init=_maybe(dynamics.u_init) if kind.startswith("Cuba") else None,
         threshold=np.asarray(op.v_threshold, np.float64) if spikes else None,
         v_reset=np.asarray(op.v_reset, np.float64) if spikes else np.zeros(1),
         v_init=_array(dynamics.v_init),
-        v_min=None if dynamics.v_min is None else _array(dynamics.v_min),
+        v_min=_maybe(dynamics.v_min),
         reset=dynamics.reset if spikes else "none",
         reset_at=dynamics.reset_at,
         inclusive=dynamics.threshold_test == ">=",
@@ -176,6 +202,11 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
         refractory=dynamics.refractory if spikes else 0,
         current_first=dynamics.current_first,
     )
+
+
+def delay_steps(op: Any, dynamics: Dynamics) -> np.ndarray:
+    """A NIR Delay in whole steps, int64, in the shape of its parameter: the nearest number of steps."""
+    return np.rint(np.asarray(op.delay, np.float64) / dynamics.dt).astype(np.int64)
 
 
 def differences(first: Dynamics, second: Dynamics) -> list[tuple[str, Any, Any]]:
@@ -197,6 +228,10 @@ def _decay(tau: np.ndarray, dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]
         return decay, 1 - decay
     fraction = dynamics.dt / tau
     return 1 - fraction, fraction
+
+
+def _maybe(value: float | np.ndarray | None) -> np.ndarray | None:
+    return None if value is None else _array(value)
 
 
 def _array(value: float | np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ change the graph they are given: they work on `graph.copy()`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDel
 from hsnn_compiler.ir.types import Placement, TensorType
 
 NOWHERE = Source()
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+NAME = re.compile(r"[^\x00-\x1f\x7f]+")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
 class Edge(NamedTuple):
@@ -213,6 +214,20 @@ class Graph:
         self._net.add_edge(edge.src, edge.dst, edge=edge, number=self._connected)
         self._connected += 1
 
+    def edges_as_added(self) -> list[Edge]:
+        """All edges, in the order in which they were added."""
+        numbered = [(data["number"], data["edge"]) for _, _, data in self._net.edges(data=True)]
+        return [edge for _, edge in sorted(numbered, key=lambda item: item[0])]
+
+    def with_delays(self, delay: Callable[[Edge], int]) -> Graph:
+        """A copy in which every edge has the delay that the function gives it."""
+        other = Graph(self.name, self.timesteps)
+        for node in self:
+            other.add(node)
+        for edge in self.edges_as_added():
+            other._append(edge._replace(delay=delay(edge)))
+        return other
+
     def disconnect(self, edge: Edge) -> None:
         """Remove one edge."""
         for key, data in (self._net.get_edge_data(edge.src, edge.dst) or {}).items():
@@ -263,7 +278,7 @@ class Graph:
     def unique(self, stem: str) -> str:
         """A node name that is still free, made from `stem`."""
         stem = re.sub(r"[^A-Za-z0-9_.\-]", "_", stem) or "node"
-        if not NAME.fullmatch(stem):
+        if not _PLAIN.fullmatch(stem):
             stem = f"_{stem}"
         if stem not in self._net:
             return stem
@@ -277,7 +292,6 @@ class Graph:
         other = Graph(self.name, self.timesteps)
         for node in self.topological():
             other._net.add_node(node.name, node=node)
-        for node in other:
-            for edge in self.in_edges(node.name):
-                other._append(edge)
+        for edge in self.edges_as_added():
+            other._append(edge)
         return other

@@ -15,29 +15,19 @@ def infer_types(graph: Graph) -> Graph:
     """A copy in topological order in which every node has its type. Misfits are refused together (E0421).
 
     In a loop a node gets its type from those of its inputs that are known by then, and is
-    checked against the others once they are.
+    checked against the others once they are. A Concat needs them all; one that waits for itself gets
+    the type it has already, if any, and is checked in the same way.
     """
     graph = graph.sorted()
     types: dict[str, TensorType] = {}
     findings: dict[str, str] = {}
     partly: list[str] = []
-    waiting = deque(node.name for node in graph)
-    while waiting:
-        name = waiting.popleft()
-        sources = graph.predecessors(name)
-        known = [types[source.name] for source in sources if source.name in types]
-        if name in types or name in findings or (sources and not known):
-            continue  # done already, or comes again as soon as something that feeds it is known
-        if any(source.name in findings for source in sources):
-            continue  # what is wrong there was said
-        try:
-            types[name] = output_type(graph[name], known)
-        except ShapeError as error:
-            findings[name] = str(error)
-            continue
-        if len(known) < len(sources):
-            partly.append(name)
-        waiting.extend(edge.dst for edge in graph.out_edges(name) if edge.dst not in types)
+    _settle(graph, [node.name for node in graph], types, findings, partly)
+    for node in graph.of_kind("Concat"):
+        if node.name not in types and node.type is not None:
+            types[node.name] = node.type
+            partly.append(node.name)
+            _settle(graph, [edge.dst for edge in graph.out_edges(node.name)], types, findings, partly)
     for name in partly:
         known = [types[source.name] for source in graph.predecessors(name) if source.name in types]
         try:
@@ -55,3 +45,27 @@ def infer_types(graph: Graph) -> Graph:
     for name, tensor in types.items():
         graph.update(name, type=tensor)
     return graph
+
+
+def _settle(
+    graph: Graph, names: list[str], types: dict[str, TensorType], findings: dict[str, str], partly: list[str]
+) -> None:
+    """Type these nodes, and everything that can be typed in consequence."""
+    waiting = deque(names)
+    while waiting:
+        name = waiting.popleft()
+        sources = graph.predecessors(name)
+        known = [types[source.name] for source in sources if source.name in types]
+        needed = len(sources) if graph[name].kind == "Concat" else min(1, len(sources))
+        if name in types or name in findings or len(known) < needed:
+            continue  # done already, or comes again as soon as something that feeds it is known
+        if any(source.name in findings for source in sources):
+            continue  # what is wrong there was said
+        try:
+            types[name] = output_type(graph[name], known)
+        except ShapeError as error:
+            findings[name] = str(error)
+            continue
+        if len(known) < len(sources):
+            partly.append(name)
+        waiting.extend(edge.dst for edge in graph.out_edges(name) if edge.dst not in types)

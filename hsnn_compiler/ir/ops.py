@@ -131,6 +131,16 @@ class Concat:
 
 
 @dataclass(frozen=True, eq=False)
+class Spread:
+    """Zeros between the pixels: ``out[:, step * y, step * x] = in[:, y, x]``, steps as (height, width).
+
+    A convolution behind it is a transposed convolution of that stride.
+    """
+
+    step: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class SigmaDelta:
     """Sigma-delta neuron: it sends what its activation changed by, once that is large enough.
 
@@ -157,7 +167,7 @@ class DeltaEncoder:
 
 EXTENSION_OPS: tuple[type, ...] = (
     Encode, Decode, NoOp, ReLU, Clip, LeakyReLU, Sigmoid, Tanh, GELU, Softmax,
-    BatchNorm, LayerNorm, MaxPool2d, Mean, Add, Concat, SigmaDelta, DeltaEncoder,
+    BatchNorm, LayerNorm, MaxPool2d, Mean, Add, Concat, Spread, SigmaDelta, DeltaEncoder,
 )  # fmt: skip
 
 NIR_OPS: tuple[type, ...] = (

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from hsnn_compiler.diagnostics import refuse
+from hsnn_compiler.ir.dynamics import delay_steps
 
 if TYPE_CHECKING:
-    from hsnn_compiler.ir.graph import Graph, Node
+    from hsnn_compiler.ir.graph import Edge, Graph, Node
 
 
 def groups(graph: Graph) -> list[list[Node]]:
@@ -39,6 +40,14 @@ def is_loop(graph: Graph, group: list[Node]) -> bool:
     return len(group) > 1 or graph.nx.has_edge(group[0].name, group[0].name)
 
 
+def is_later(graph: Graph, edge: Edge) -> bool:
+    """Whether what goes over an edge acts in a later step at the earliest: it, or the Delay it leads to, says so."""
+    node = graph[edge.dst]
+    if edge.delay or node.kind != "Delay" or node.dynamics is None:
+        return edge.delay > 0
+    return bool(delay_steps(node.op, node.dynamics).min(initial=1) >= 1)
+
+
 def _within(graph: Graph, members: set[str], number: dict[str, int]) -> list[str]:
     """Order of the nodes of one group within a step: edges with a delay do not count."""
     if len(members) == 1 and not graph.nx.has_edge(*[next(iter(members))] * 2):
@@ -46,7 +55,9 @@ def _within(graph: Graph, members: set[str], number: dict[str, int]) -> list[str
     step = nx.DiGraph()
     step.add_nodes_from(sorted(members, key=number.__getitem__))
     for name in members:
-        step.add_edges_from((e.src, e.dst) for e in graph.out_edges(name) if e.dst in members and not e.delay)
+        step.add_edges_from(
+            (e.src, e.dst) for e in graph.out_edges(name) if e.dst in members and not is_later(graph, e)
+        )
     try:
         return list(nx.lexicographical_topological_sort(step, key=number.__getitem__))
     except nx.NetworkXUnfeasible:

@@ -104,6 +104,12 @@ def _mean(op: Any, shape: Shape) -> Shape:
     return tuple(n for axis, n in enumerate(shape) if axis not in axes)
 
 
+def _spread(op: Any, shape: Shape) -> Shape:
+    if len(shape) != 3:
+        raise ShapeError(f"zeros are spread over [channels, height, width], got {list(shape)}")
+    return (shape[0], *((n - 1) * step + 1 for n, step in zip(shape[1:], pair(op.step), strict=True)))
+
+
 def _concat(op: Any, inputs: list[Shape]) -> Shape:
     axis = op.axis % len(inputs[0])
     rest = {shape[:axis] + shape[axis + 1 :] for shape in inputs}
@@ -143,5 +149,6 @@ _RULES: dict[str, Callable[[Any, Shape], Shape]] = {
     "MaxPool2d": _pool,
     "Flatten": _flatten,
     "Mean": _mean,
+    "Spread": _spread,
     "BatchNorm": _batchnorm,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
-from hsnn_compiler.ir.dynamics import discretize
+from hsnn_compiler.ir.dynamics import delay_steps, discretize
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.ir.shapes import ShapeError, shape_rule
@@ -82,6 +82,7 @@ SPEC: dict[str, OpSpec] = {
     "LayerNorm": _row(SOME, ANY,   LINEAR,          "host"),
     "MaxPool2d": _row(SOME, ANY,   SAME,            "host"),
     "Concat":    _row(SOME, ANY,   SAME,            "host"),
+    "Spread":    _row(SOME, ANY,   SAME,            "native: where axons lead"),
 }  # fmt: skip
 
 
@@ -148,10 +149,12 @@ def _check_type(graph: Graph, node: Node) -> str:
 
 
 def _check_dynamics(graph: Graph, node: Node) -> str:
-    if not node.is_neuron:
+    if not node.is_neuron and node.kind != "Delay":
         return "" if node.dynamics is None else f"{node.kind} has dynamics"
     if node.dynamics is None:
-        return "a neuron without dynamics has no meaning"
+        return f"{node.kind} without dynamics has no meaning in steps"
+    if node.kind == "Delay":
+        return "" if delay_steps(node.op, node.dynamics).min(initial=0) >= 0 else "a negative delay"
     if graph.timesteps is None and any(
         source.type.coding is Coding.VALUE for source in graph.of_kind("Input") if source.type
     ):

@@ -41,7 +41,7 @@ def write(graph: Graph, path: str | Path, *, plain: bool = False) -> None:
         nodes = group.create_group("nodes")
         for node in graph:
             _write_node(nodes.create_group(node.name), node, plain)
-        edges = [edge for node in graph for edge in graph.in_edges(node.name)]
+        edges = graph.edges_as_added()
         pairs = np.array([(edge.src, edge.dst) for edge in edges], dtype=object).reshape(-1, 2)
         group.create_dataset("edges", data=pairs, dtype=h5py.string_dtype())
         if not plain:

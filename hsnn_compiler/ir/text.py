@@ -42,6 +42,7 @@ _TOKEN = re.compile(
     r'\s*(?:(?P<string>"(?:[^"\\]|\\.)*")|(?P<name>[A-Za-z_][\w.\-]*)'
     r"|(?P<number>[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|inf|nan)(?![\w.]))|(?P<arrow><-)|(?P<sign>[{}()\[\]=,:#+]))"
 )
+_NAME = re.compile(r"[A-Za-z_][\w.\-]*")
 _FIELD = re.compile(r"\s*=\s*(\w+)\(")
 
 
@@ -52,7 +53,9 @@ def to_text(graph: Graph, *, whole: bool = False) -> str:
     for node in graph:
         kind = "" if node.type is None else f" : {node.type}"
         feeds = ", ".join(_edge_text(edge) for edge in graph.in_edges(node.name))
-        lines.append(f"  {node.name}{kind} = {_record_text(node.op, whole)}" + (f" <- {feeds}" if feeds else ""))
+        lines.append(
+            f"  {_name_text(node.name)}{kind} = {_record_text(node.op, whole)}" + (f" <- {feeds}" if feeds else "")
+        )
         for field in NODE_FIELDS[1:]:
             value = getattr(node, field)
             if value is not None and value != Source():
@@ -81,9 +84,14 @@ def parse(text: str, arrays: dict[str, np.ndarray] | None = None) -> Graph:
         raise parser.error(str(error)) from None
 
 
+def _name_text(name: str) -> str:
+    """A name as it is, or quoted if it would not be read back as one (``0``, ``a/b``)."""
+    return name if _NAME.fullmatch(name) else json.dumps(name)
+
+
 def _edge_text(edge: Edge) -> str:
     port = "" if edge.port == "input" else f":{edge.port}"
-    return f"{edge.src}{port}" + (f"+{edge.delay}" if edge.delay else "")
+    return f"{_name_text(edge.src)}{port}" + (f"+{edge.delay}" if edge.delay else "")
 
 
 def _record_text(value: Any, whole: bool) -> str:
@@ -142,7 +150,7 @@ class _Parser:
 
     def _node(self, graph: Graph) -> list[Edge]:
         at = self.start
-        name = self._take("name")
+        name = self._name()
         fields: dict[str, Any] = {}
         if self._accept(":"):
             coding = self._take("name")
@@ -156,12 +164,18 @@ class _Parser:
             edges.append(self._edge(name))
             while self._accept(","):
                 edges.append(self._edge(name))
-        while self.token in NODE_FIELDS[1:] and self._is_annotation():
+        while self.kind == "name" and self.token in NODE_FIELDS[1:] and self._is_annotation():
             field = self._take("name")
             self._expect("=")
             fields[field] = self._value()
         self._change(graph.add, Node(name, **fields), at)
         return edges
+
+    def _name(self) -> str:
+        if self.kind == "string":
+            name: str = json.loads(self._advance())
+            return name
+        return self._take("name")
 
     def _change(self, change: Callable[[Any], Any], what: Node | Edge, at: int) -> None:
         """Add to the graph; what it refuses is said with the line."""
@@ -171,7 +185,7 @@ class _Parser:
             raise self.error(error.findings[0].message, at) from None
 
     def _edge(self, dst: str) -> Edge:
-        src, port, delay = self._take("name"), "input", 0
+        src, port, delay = self._name(), "input", 0
         if self._accept(":"):
             port = self._advance()
         if self._accept("+") or (self.kind == "number" and self.token.startswith("+")):

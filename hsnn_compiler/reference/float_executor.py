@@ -1,47 +1,70 @@
-"""The float executor: what a graph means, in torch, batched.
-
-Value nodes run once per sample on [batch, ...]; everything between Encode and Decode runs
-per time step on [time, batch, ...], layer by layer. A signal that is the same at every step
-(direct coding) is kept once and expanded, so that linear ops on it run once.
-"""
+"""The float executor: what a graph means, in torch, batched, with gradients on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hsnn_compiler.diagnostics import refuse
-from hsnn_compiler.ir.dynamics import StepCoefficients, discretize
-from hsnn_compiler.ir.graph import Graph, Node
-from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant
-from hsnn_compiler.ir.types import Coding
-from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, run_in_batches
+from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.order import groups
+from hsnn_compiler.ir.timing import layers
+from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, has_time, run_in_batches
+from hsnn_compiler.reference.float_neuron import FloatNeuron, FloatSigmaDelta
+from hsnn_compiler.reference.float_run import FloatRun
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
+
+METHODS = ("steps", "auto")
+STRETCH_BYTES = 64 * 2**20
+"""Signals of one stretch of time stay below this, as far as the number of steps decides it."""
 
 
 class FloatExecutor:
     """Runs a graph in floating point.
 
     Args:
-        graph: any legal graph, acyclic.
+        graph: any legal graph; loops need a delay somewhere.
         dtype: torch.float32 (as the source model usually is) or torch.float64.
+        method: ``"steps"`` runs torch's own ops step by step, which gives the source library's own
+            rounding; ``"auto"`` the fastest way for each layer, which adds up in another order.
+        surrogate: name of a surrogate gradient (`hsnn_compiler.nn.surrogate`); with one, parameters
+            are leaves that collect gradients, see `parameters` and `evaluate`.
+
+    Attributes:
+        parameters: by (node, parameter name), the tensors the run computes with.
     """
 
-    def __init__(self, graph: Graph, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        dtype: torch.dtype = torch.float32,
+        *,
+        method: str = "steps",
+        surrogate: str | None = None,
+    ) -> None:
+        if method not in METHODS:
+            raise refuse("E0202", f"no method named {method!r}", supported=", ".join(METHODS))
         self.graph = graph
         self.dtype = dtype
-        self.order = graph.topological()
-        self._last_use = _last_uses(graph, self.order)
-        self._bound = {
-            node.name: bind(node.op, dtype)
-            for node in self.order
-            if not node.is_neuron and node.kind not in ("Encode", "Decode", "Concat")
-        }
-        self._neurons = {node.name: _Neuron(node, dtype) for node in self.order if node.is_neuron}
+        self.method = method
+        self.groups = groups(graph)
+        self.layers = layers(graph)
+        self.last_use = _last_uses(graph, self.groups)
+        self.parameters: dict[tuple[str, str], Tensor] = {}
+        self.bound = {}
+        self.neurons: dict[str, FloatNeuron | FloatSigmaDelta] = {}
+        for node in graph:
+            parameter = self._keeper(node.name, surrogate is not None)
+            if node.is_neuron:
+                self.neurons[node.name] = FloatNeuron(node, dtype, parameter, surrogate)
+            elif node.kind in ("SigmaDelta", "DeltaEncoder"):
+                self.neurons[node.name] = FloatSigmaDelta(node, dtype, parameter)
+            elif node.kind not in ("Encode", "Decode", "Concat", "Delay"):
+                self.bound[node.name] = bind(node.op, dtype, parameter)
 
     def run(
         self,
@@ -49,156 +72,91 @@ class FloatExecutor:
         record: Collection[Record] = (),
         batch_size: int = BATCH_SIZE,
         progress: Callable[[int, int], None] | None = None,
+        reset_interval: int | None = None,
     ) -> Result:
         """Run samples in batches.
 
         Args:
-            inputs: [samples, ...], or one such array per input node.
+            inputs: [samples, ...] ([samples, time, ...] where the input has time), or one such array
+                per input node.
             record: signals to keep, see `Record`.
             batch_size: samples at a time; bounds the memory.
             progress: called as (samples done, all samples).
+            reset_interval: steps after which a population returns to its start state: one of layer L
+                (`hsnn_compiler.ir.timing.layers`) as step L + k * interval begins, counted from 0.
         """
-        return run_in_batches(self.graph, inputs, batch_size, lambda batch: self.run_batch(batch, record), progress)
+        return run_in_batches(
+            self.graph, inputs, batch_size, lambda batch: self.run_batch(batch, record, reset_interval), progress
+        )
 
     @torch.no_grad()
-    def run_batch(self, inputs: Mapping[str, np.ndarray], record: Collection[Record] = ()) -> Result:
+    def run_batch(
+        self, inputs: Mapping[str, np.ndarray], record: Collection[Record] = (), reset_interval: int | None = None
+    ) -> Result:
         """Run one batch."""
-        signals: dict[str, Tensor] = {}
-        result = Result()
-        for position, node in enumerate(self.order):
-            if node.kind == "Input":
-                value = tensor(inputs[node.name], self.dtype)
-            elif node.is_neuron:
-                neuron = self._neurons[node.name]
-                keep = {variable for name, variable in record if name == node.name}
-                value, states = neuron.scan(self._input(node, signals), keep)
-                result.trace.update({(node.name, v): _samples_first(state) for v, state in states.items()})
-                if node.is_spiking:
-                    result.spikes[node.name] = int(value.sum(dtype=torch.float64))
-            else:
-                value = self._stateless(node, signals)
-            signals[node.name] = value
-            if (node.name, "s") in record:
-                result.trace[node.name, "s"] = _samples_first(value) if _per_step(node) else value.numpy().copy()
-            if node.kind == "Output":
-                result.outputs[node.name] = _samples_first(value) if _per_step(node) else value.numpy().copy()
-            for name in self._last_use.get(position, ()):
-                del signals[name]
-        return result
-
-    def _input(self, node: Node, signals: Mapping[str, Tensor]) -> Tensor:
-        """Everything that arrives at a node's one port, added up."""
-        edges = self.graph.in_edges(node.name)
-        total = signals[edges[0].src]
-        for edge in edges[1:]:
-            total = total + signals[edge.src]
-        return total
-
-    def _stateless(self, node: Node, signals: Mapping[str, Tensor]) -> Tensor:
-        if node.kind == "Encode":
-            return self._encode(node, self._input(node, signals))
-        if node.kind == "Decode":
-            return _decode(node, self._input(node, signals))
-        if node.kind == "Concat":
-            parts = [signals[edge.src] for edge in self.graph.in_edges(node.name)]
-            axis = node.op.axis % len(node.shape)
-            return torch.cat(parts, dim=axis + (2 if _per_step(node) else 1))
-        value = self._input(node, signals)
-        function = self._bound[node.name]
-        if not _per_step(node):
-            return function(value)
-        if value.stride(0) == 0:  # the same at every step
-            return function(value[0]).expand(len(value), *[-1] * (len(node.shape) + 1))
-        # Step by step, not folded into the batch: convolution kernels are chosen by batch size, and
-        # only the source's own batch size gives the source's own rounding.
-        return torch.stack([function(step) for step in value])
-
-    def _encode(self, node: Node, value: Tensor) -> Tensor:
-        if self.graph.timesteps is None:
-            raise refuse("E0105", "an Encode in a graph that does not say its number of time steps", node=node.name)
-        if isinstance(node.quant, CurrentQuant):
-            value = torch.from_numpy(node.quant.present(value.numpy())[0]).to(self.dtype)
-            value = value * (2.0**node.quant.exponent / (node.quant.scale * 2**STATE_SHIFT))
-        return value.unsqueeze(0).expand(self.graph.timesteps, *[-1] * value.ndim)
-
-
-class _Neuron:
-    """One population: its step coefficients as tensors, and the scan over time."""
-
-    def __init__(self, node: Node, dtype: torch.dtype) -> None:
-        if node.dynamics is None:
-            raise refuse("E0105", "a neuron without dynamics", node=node.name)
-        c = discretize(node.op, node.dynamics)
-        self.reset, self.inclusive = c.reset, c.inclusive
-        rank = len(node.shape)
-        self.decay, self.gain, self.leak, self.v_reset, self.v_init = (
-            _broadcastable(a, rank, dtype) for a in (c.decay, c.gain, c.leak, c.v_reset, c.v_init)
+        run = FloatRun(self, record, reset_interval)
+        outputs: dict[str, list[np.ndarray]] = {}
+        trace: dict[Record, list[np.ndarray]] = {}
+        for stretch in self._stretches(inputs):
+            for name, value in run.advance(stretch).items():
+                outputs.setdefault(name, []).append(self._samples_first(name, value))
+            for key, value in run.trace.items():
+                trace.setdefault(key, []).append(self._samples_first(key[0], value))
+        return Result(
+            {name: self._whole(parts) for name, parts in outputs.items()},
+            {key: self._whole(parts) for key, parts in trace.items()},
+            spikes={name: int(count) for name, count in run.spikes.items()},
         )
-        self.threshold = None if c.threshold is None else _broadcastable(c.threshold, rank, dtype)
-        self.current = _current(c, rank, dtype)
-        self.leaks = bool((self.leak != 0).any())
 
-    def scan(self, current: Tensor, keep: set[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Integrate `current` [time, batch, ...]; returns the output and the states in `keep`."""
-        v = self.v_init.expand(current.shape[1:])
-        u = torch.zeros_like(current[0])
-        output = torch.empty(current.shape, dtype=current.dtype)
-        states = {name: torch.empty(current.shape, dtype=current.dtype) for name in keep & {"u", "v"}}
-        for t, i in enumerate(current):
-            u = i if self.current is None else self.current[0] * u + self.current[1] * i
-            v = self.decay * v + self.gain * u
-            if self.leaks:
-                v = v + self.leak
-            if self.threshold is None:
-                output[t] = v
-            else:
-                s = (v >= self.threshold if self.inclusive else v > self.threshold).to(v.dtype)
-                v = self._after_spike(v, s)
-                output[t] = s
-            for name, state in states.items():
-                state[t] = u if name == "u" else v
-        return output, states
+    def evaluate(self, inputs: Mapping[str, Tensor], reset_interval: int | None = None) -> dict[str, Tensor]:
+        """Outputs [batch, ...] (or [batch, time, ...]) of one batch of tensors, with gradients if there is a surrogate.
 
-    def _after_spike(self, v: Tensor, s: Tensor) -> Tensor:
-        if self.reset == "subtract" and self.threshold is not None:
-            return v - s * self.threshold
-        if self.reset == "zero":
-            return v * (1 - s)
-        if self.reset == "value":
-            return torch.where(s > 0, self.v_reset, v)
-        return v
+        Args:
+            inputs: by input node, shaped as for `run`.
+            reset_interval: see `run`.
+        """
+        run = FloatRun(self, (), reset_interval)
+        outputs = run.advance({name: self._time_first(name, value.to(self.dtype)) for name, value in inputs.items()})
+        return {name: self._time_first(name, value) for name, value in outputs.items()}
 
+    def _keeper(self, node: str, learns: bool) -> Callable[[str, np.ndarray], Tensor]:
+        def keep(name: str, array: np.ndarray) -> Tensor:
+            made = tensor(array, self.dtype).requires_grad_(learns)
+            self.parameters[node, name] = made
+            return made
 
-def _current(c: StepCoefficients, rank: int, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-    if c.current_decay is None or c.w_in is None:
-        return None
-    return _broadcastable(c.current_decay, rank, dtype), _broadcastable(c.w_in, rank, dtype)
+        return keep
 
+    def _stretches(self, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, Tensor]]:
+        """The inputs, cut along time if all of them have it and together they would be large."""
+        tensors = {name: self._time_first(name, tensor(array, self.dtype)) for name, array in inputs.items()}
+        crossings = self.graph.of_kind("Encode", "Decode")
+        if crossings or not all(has_time(self.graph[name]) for name in tensors):
+            yield tensors
+            return
+        first = next(iter(tensors.values()))
+        widest = sorted((node.type.size for node in self.graph if node.type), reverse=True)
+        per_step = sum(widest[:3]) * first.shape[1] * first.element_size()
+        steps = max(8, STRETCH_BYTES // max(per_step, 1))
+        for start in range(0, len(first), steps):
+            yield {name: value[start : start + steps] for name, value in tensors.items()}
 
-def _broadcastable(array: np.ndarray, rank: int, dtype: torch.dtype) -> Tensor:
-    """Parameters of shape () or (1,) broadcast against anything; others have the node's rank."""
-    return tensor(array.reshape((1,) * rank) if array.size == 1 else array, dtype)
+    def _time_first(self, name: str, value: Tensor) -> Tensor:
+        """[batch, time, ...] to [time, batch, ...] and back, for a node that has time."""
+        return value.transpose(0, 1) if has_time(self.graph[name]) else value
 
+    def _samples_first(self, name: str, value: Tensor) -> np.ndarray:
+        return np.ascontiguousarray(self._time_first(name, value).numpy())
 
-def _decode(node: Node, value: Tensor) -> Tensor:
-    kind = node.op.kind
-    out = value[-1] if kind == "last" else value.sum(0) if kind == "sum" else value.mean(0)
-    return out if node.op.gain == 1 else out * node.op.gain
+    def _whole(self, parts: list[np.ndarray]) -> np.ndarray:
+        return parts[0].copy() if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def _per_step(node: Node) -> bool:
-    return node.type is not None and node.type.coding is not Coding.VALUE
-
-
-def _samples_first(value: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(value.transpose(0, 1).numpy())
-
-
-def _last_uses(graph: Graph, order: list[Node]) -> dict[int, list[str]]:
-    """For every position in the order, the signals that nothing after it needs."""
-    position = {node.name: i for i, node in enumerate(order)}
+def _last_uses(graph: Graph, order: list[list]) -> dict[int, list[str]]:
+    """For every group, by its position, the signals that nothing after it needs."""
+    position = {node.name: i for i, group in enumerate(order) for node in group}
     uses: dict[int, list[str]] = {}
-    for node in order:
-        last = max((position[edge.dst] for edge in graph.out_edges(node.name)), default=position[node.name])
-        uses.setdefault(last, []).append(node.name)
+    for name, own in position.items():
+        last = max((position[edge.dst] for edge in graph.out_edges(name)), default=own)
+        uses.setdefault(max(last, own), []).append(name)
     return uses

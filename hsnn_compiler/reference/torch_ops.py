@@ -20,15 +20,26 @@ from hsnn_compiler.ir.ops import kind_of
 from hsnn_compiler.ir.shapes import conv_padding, pair
 
 Bound = Callable[[Tensor], Tensor]
-BINDERS: dict[str, Callable[[Any, torch.dtype], Bound]] = {}
+Get = Callable[[str], Tensor]
+Binder = Callable[[Any, Get], Bound]
+Parameter = Callable[[str, np.ndarray], Tensor]
+BINDERS: dict[str, Binder] = {}
 
 
-def bind(op: Any, dtype: torch.dtype) -> Bound:
-    """The function of one op. E0105 for ops that only exist in time or have several ports."""
+def bind(op: Any, dtype: torch.dtype, parameter: Parameter | None = None) -> Bound:
+    """The function of one op. E0105 for ops that only exist in time or have several ports.
+
+    `parameter` makes the tensor of a parameter from its name and values; by default a plain one.
+    """
     kind = kind_of(op)
     if kind not in BINDERS:
         raise refuse("E0105", f"the float executor does not run {kind}")
-    return BINDERS[kind](op, dtype)
+
+    def get(name: str) -> Tensor:
+        array = np.asarray(getattr(op, name))
+        return tensor(array, dtype) if parameter is None else parameter(name, array)
+
+    return BINDERS[kind](op, get)
 
 
 def tensor(array: Any, dtype: torch.dtype) -> Tensor:
@@ -36,10 +47,8 @@ def tensor(array: Any, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
 
 
-def _binder(
-    *kinds: str,
-) -> Callable[[Callable[[Any, torch.dtype], Bound]], Callable[[Any, torch.dtype], Bound]]:
-    def register(function: Callable[[Any, torch.dtype], Bound]) -> Callable[[Any, torch.dtype], Bound]:
+def _binder(*kinds: str) -> Callable[[Binder], Binder]:
+    def register(function: Binder) -> Binder:
         for kind in kinds:
             BINDERS[kind] = function
         return function
@@ -48,21 +57,21 @@ def _binder(
 
 
 @_binder("Input", "Output", "NoOp", "Add")
-def _identity(op: Any, dtype: torch.dtype) -> Bound:
+def _identity(op: Any, get: Get) -> Bound:
     return lambda x: x
 
 
 @_binder("Affine", "Linear")
-def _affine(op: Any, dtype: torch.dtype) -> Bound:
-    weight = tensor(op.weight, dtype)
-    bias = tensor(op.bias, dtype) if hasattr(op, "bias") else None
+def _affine(op: Any, get: Get) -> Bound:
+    weight = get("weight")
+    bias = get("bias") if hasattr(op, "bias") else None
     return lambda x: F.linear(x, weight, bias)
 
 
 @_binder("Conv1d", "Conv2d")
-def _conv(op: Any, dtype: torch.dtype) -> Bound:
+def _conv(op: Any, get: Get) -> Bound:
     function = F.conv1d if op.weight.ndim == 3 else F.conv2d
-    weight, bias = tensor(op.weight, dtype), tensor(op.bias, dtype)
+    weight, bias = get("weight"), get("bias")
     stride, dilation, groups = _ints(op.stride), _ints(op.dilation), int(op.groups)
     sides = conv_padding(op)
     if all(before == after for before, after in sides):
@@ -76,85 +85,103 @@ def _ints(value: Any) -> tuple[int, ...]:
     return tuple(np.atleast_1d(np.asarray(value)).astype(int).tolist())
 
 
+@_binder("Spread")
+def _spread(op: Any, get: Get) -> Bound:
+    down, right = pair(op.step)
+
+    def spread(x: Tensor) -> Tensor:
+        out = x.new_zeros((*x.shape[:-2], (x.shape[-2] - 1) * down + 1, (x.shape[-1] - 1) * right + 1))
+        out[..., ::down, ::right] = x
+        return out
+
+    return spread
+
+
 @_binder("Scale")
-def _scale(op: Any, dtype: torch.dtype) -> Bound:
-    scale = tensor(op.scale, dtype)
+def _scale(op: Any, get: Get) -> Bound:
+    scale = get("scale")
     return lambda x: x * scale
 
 
+@_binder("Threshold")
+def _threshold(op: Any, get: Get) -> Bound:
+    threshold = get("threshold")
+    return lambda x: (x > threshold).to(x.dtype)
+
+
 @_binder("Flatten")
-def _flatten(op: Any, dtype: torch.dtype) -> Bound:
+def _flatten(op: Any, get: Get) -> Bound:
     start, end = int(op.start_dim), int(op.end_dim)
     return lambda x: torch.flatten(x, start + 1 if start >= 0 else start, end + 1 if end >= 0 else end)
 
 
 @_binder("AvgPool2d")
-def _avgpool(op: Any, dtype: torch.dtype) -> Bound:
+def _avgpool(op: Any, get: Get) -> Bound:
     kernel, stride, padding = pair(op.kernel_size), pair(op.stride), pair(op.padding)
     return lambda x: F.avg_pool2d(x, kernel, stride, padding)
 
 
 @_binder("SumPool2d")
-def _sumpool(op: Any, dtype: torch.dtype) -> Bound:
+def _sumpool(op: Any, get: Get) -> Bound:
     kernel, stride, padding = pair(op.kernel_size), pair(op.stride), pair(op.padding)
     return lambda x: F.avg_pool2d(x, kernel, stride, padding, divisor_override=1)
 
 
 @_binder("MaxPool2d")
-def _maxpool(op: Any, dtype: torch.dtype) -> Bound:
+def _maxpool(op: Any, get: Get) -> Bound:
     return lambda x: F.max_pool2d(x, op.kernel_size, op.stride, op.padding)
 
 
 @_binder("Mean")
-def _mean(op: Any, dtype: torch.dtype) -> Bound:
+def _mean(op: Any, get: Get) -> Bound:
     axes = [axis + 1 if axis >= 0 else axis for axis in op.axes]
     return lambda x: x.mean(axes, keepdim=op.keepdim)
 
 
 @_binder("BatchNorm")
-def _batchnorm(op: Any, dtype: torch.dtype) -> Bound:
-    mean, var, weight, bias = (tensor(a, dtype) for a in (op.mean, op.var, op.weight, op.bias))
+def _batchnorm(op: Any, get: Get) -> Bound:
+    mean, var, weight, bias = (get(name) for name in ("mean", "var", "weight", "bias"))
     return lambda x: F.batch_norm(x, mean, var, weight, bias, False, 0.0, op.eps)
 
 
 @_binder("LayerNorm")
-def _layernorm(op: Any, dtype: torch.dtype) -> Bound:
-    weight, bias = tensor(op.weight, dtype), tensor(op.bias, dtype)
+def _layernorm(op: Any, get: Get) -> Bound:
+    weight, bias = get("weight"), get("bias")
     return lambda x: F.layer_norm(x, list(weight.shape), weight, bias, op.eps)
 
 
 @_binder("ReLU")
-def _relu(op: Any, dtype: torch.dtype) -> Bound:
+def _relu(op: Any, get: Get) -> Bound:
     return F.relu
 
 
 @_binder("Clip")
-def _clip(op: Any, dtype: torch.dtype) -> Bound:
+def _clip(op: Any, get: Get) -> Bound:
     return lambda x: F.hardtanh(x, op.low, op.high)
 
 
 @_binder("LeakyReLU")
-def _leaky(op: Any, dtype: torch.dtype) -> Bound:
+def _leaky(op: Any, get: Get) -> Bound:
     return lambda x: F.leaky_relu(x, op.slope)
 
 
 @_binder("Sigmoid")
-def _sigmoid(op: Any, dtype: torch.dtype) -> Bound:
+def _sigmoid(op: Any, get: Get) -> Bound:
     return torch.sigmoid
 
 
 @_binder("Tanh")
-def _tanh(op: Any, dtype: torch.dtype) -> Bound:
+def _tanh(op: Any, get: Get) -> Bound:
     return torch.tanh
 
 
 @_binder("GELU")
-def _gelu(op: Any, dtype: torch.dtype) -> Bound:
+def _gelu(op: Any, get: Get) -> Bound:
     return lambda x: F.gelu(x, approximate=op.approximate)
 
 
 @_binder("Softmax")
-def _softmax(op: Any, dtype: torch.dtype) -> Bound:
+def _softmax(op: Any, get: Get) -> Bound:
     axis = op.axis + 1 if op.axis >= 0 else op.axis
     function = F.log_softmax if op.log else F.softmax
     return lambda x: function(x, axis)

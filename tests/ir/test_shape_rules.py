@@ -261,7 +261,7 @@ def test_what_makes_no_sense_is_refused() -> None:
     graph = diamond()
     wrong: list[Callable[[], object]] = [
         lambda: graph.add(Node("a", ReLU())),
-        lambda: graph.add(Node("no spaces", ReLU())),
+        lambda: graph.add(Node("no\ncontrol characters", ReLU())),
         lambda: graph.connect(Edge("a", "nowhere")),
         lambda: graph.connect(Edge("a", "b", delay=1)),
         lambda: graph.disconnect(Edge("a", "b")),
