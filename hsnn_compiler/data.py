@@ -44,7 +44,7 @@ def load_arrays(path: str | Path, *, x_key: str = "x", y_key: str = "y") -> Data
         HsnnError: E0301 (cannot be opened), E0310 to E0315.
     """
     path = Path(path)
-    arrays = _read(path)
+    arrays = read_arrays(path)
     if x_key not in arrays and len(arrays) == 1:
         x, y = next(iter(arrays.values())), None
     elif x_key not in arrays:
@@ -57,12 +57,12 @@ def load_arrays(path: str | Path, *, x_key: str = "x", y_key: str = "y") -> Data
         )
     else:
         x, y = arrays[x_key], arrays.get(y_key)
-    samples = _samples(x, path)
-    return Data(samples, None if y is None else _labels(y, len(samples), path))
+    samples = samples_of(x, path)
+    return Data(samples, None if y is None else labels_of(y, len(samples), path))
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays by name; an ``.npy`` holds one, named ``""``."""
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz`` by name; an ``.npy`` holds one, named ``""`` (E0301, E0310, E0312)."""
     with open_input(path) as stream:
         try:
             content = np.load(stream, allow_pickle=False)
@@ -96,8 +96,8 @@ def _unreadable(path: Path, error: Exception) -> HsnnError:
     )
 
 
-def _samples(x: NDArray[Any], path: Path) -> NDArray[np.float32]:
-    """Check the samples and convert them to float32."""
+def samples_of(x: NDArray[Any], path: Path) -> NDArray[np.float32]:
+    """Check samples and convert them to float32 (E0312, E0313, E0314)."""
     if x.dtype.kind not in "fiub":
         raise refuse("E0312", f"samples of type {x.dtype}", source=source_of(path), supported="real numbers")
     if x.ndim < 2 or x.size == 0:
@@ -122,8 +122,8 @@ def _samples(x: NDArray[Any], path: Path) -> NDArray[np.float32]:
     return samples
 
 
-def _labels(y: NDArray[Any], count: int, path: Path) -> NDArray[np.int64]:
-    """Check the labels and convert them to int64."""
+def labels_of(y: NDArray[Any], count: int, path: Path) -> NDArray[np.int64]:
+    """Check labels, one per sample, and convert them to int64 (E0315)."""
     if y.shape != (count,):
         raise refuse(
             "E0315",

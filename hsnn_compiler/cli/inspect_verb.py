@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hsnn_compiler.cli.options import capture_file, model_options
+from hsnn_compiler.cli.options import capture_file, contract_of, contract_options, model_options
 from hsnn_compiler.diagnostics import refuse
 
 if TYPE_CHECKING:
     from hsnn_compiler.ir.graph import Graph
-
-GRAPH_FILES = (".nir", ".h5", ".hdf5")
 
 
 @click.command("inspect")
@@ -28,6 +26,12 @@ GRAPH_FILES = (".nir", ".h5", ".hdf5")
     help="text: the graph as the compiler prints and parses it.",
 )
 @click.option("--floating", is_flag=True, help="Of a bundle: the network before quantisation.")
+@contract_options
+@click.option(
+    "--compare",
+    metavar="KEY=VALUE,...",
+    help="NIR graphs: say what another meaning, such as preset=sinabs, would do differently.",
+)
 def command(
     path: Path,
     calib: Path | None,
@@ -36,19 +40,25 @@ def command(
     factory: str | None,
     form: str,
     floating: bool,
+    dt: float | None,
+    dynamics: str | None,
+    compare: str | None,
 ) -> None:
-    """Show the graph of a bundle, of a graph file (.nir), or of a model as captured."""
+    """Show the graph of a bundle, of a graph file (.nir, .net), or of a model as captured."""
     from hsnn_compiler.bundle import is_bundle, read_bundle
-    from hsnn_compiler.ir import storage
+    from hsnn_compiler.cli.errors import show_findings
     from hsnn_compiler.ir.text import to_text
+    from hsnn_compiler.network import SUFFIXES, open_network
 
     if not path.exists():
         raise refuse("E0301", f"no such file or folder: {path}", suggestion="check the path and the working directory")
     if is_bundle(path) or path.is_dir():
         program = read_bundle(path)
         graph = program.floating if floating else program.graph
-    elif path.suffix in GRAPH_FILES and path.exists():
-        graph = storage.read(path)
+    elif path.suffix in SUFFIXES:
+        network = open_network(path, contract_of(dt, dynamics))
+        show_findings(network.findings)
+        graph = network.graph
     else:
         graph = capture_file(path, calib, input_shape, modules, factory).graph
     if form == "text":
@@ -63,6 +73,19 @@ def command(
         click.echo(to_dot(graph), nl=False)
     else:
         _print(graph)
+    if compare is not None:
+        _compare(path, graph, dt, compare)
+
+
+def _compare(path: Path, graph: Graph, dt: float | None, text: str) -> None:
+    from hsnn_compiler.frontends.nir import compare
+    from hsnn_compiler.network import open_network
+
+    other = open_network(path, contract_of(dt, text)).graph
+    lines = compare(graph, other)
+    click.echo(f"with {text}:")
+    for line in lines or ["nothing is different"]:
+        click.echo(f"  {line}")
 
 
 def _print(graph: Graph) -> None:

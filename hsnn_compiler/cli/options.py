@@ -14,6 +14,7 @@ from hsnn_compiler.diagnostics import Finding, refuse
 if TYPE_CHECKING:
     import numpy as np
 
+    from hsnn_compiler.frontends.nir import Contract
     from hsnn_compiler.ir.graph import Graph
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -91,6 +92,37 @@ def compile_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def contract_options(function: F) -> F:
+    """Options that say what a NIR file leaves open."""
+    for option in reversed(
+        (
+            click.option(
+                "--dt",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="TIME",
+                help="NIR graphs: length of a step, in the unit of the file's time constants.",
+            ),
+            click.option(
+                "--dynamics",
+                metavar="KEY=VALUE,...",
+                help="NIR graphs: what a step does, such as preset=norse (snntorch, spikingjelly, sinabs, lava, spyx) "
+                "or reset=subtract,input_delay=1. See docs/semantics.md.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def contract_of(dt: float | None, dynamics: str | None) -> Contract | None:
+    """The contract that `contract_options` ask for, None if they ask for nothing."""
+    if dt is None and not dynamics:
+        return None
+    from hsnn_compiler.frontends.nir import Contract
+
+    return Contract.parse(dynamics or "", dt)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""``hsnn-compile simulate BUNDLE``: run a program before any hardware."""
+"""``hsnn-compile simulate``: run a bundle or a graph file before any hardware."""
 
 from __future__ import annotations
 
@@ -9,35 +9,54 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hsnn_compiler.cli.options import contract_of, contract_options
+
 if TYPE_CHECKING:
-    from hsnn_compiler.data import Data
+    import numpy as np
+
+    from hsnn_compiler.frontends.nir import Contract
+    from hsnn_compiler.ir.graph import Graph
+    from hsnn_compiler.network import Network
     from hsnn_compiler.program import Program
     from hsnn_compiler.reference.result import Record, Result
 
 
 @click.command("simulate")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("path", metavar="BUNDLE|GRAPH", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="Inputs: .npz with x [samples, ...] and, for accuracy, y [samples]; or .npy.",
+    help="Inputs: .npz with x and, for accuracy, y [samples]; .npy; or .nird (NIRData). For a bundle x is "
+    "[samples, ...], for a graph [time, ...] or [samples, time, ...]; several inputs by their names.",
 )
 @click.option(
     "--backend",
     type=click.Choice(["reference", "float", "lava"]),
-    default="reference",
-    show_default=True,
-    help="reference: the chip's integers, batched. float: before quantisation. lava: the emitted "
-    "processes on Lava's CPU backend.",
+    help="reference: the chip's integers, batched. float: real numbers. lava: Lava's CPU backend. "
+    "By default reference where there are integers, else float.",
+)
+@contract_options
+@click.option(
+    "--reset-interval",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Graphs: reset the population of layer L as step L + k*N begins (counted from 0), as lava-dl does.",
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N samples.")
 @click.option(
+    "--record",
+    metavar="NODE[:s|u|v],...|all",
+    help="Signals to keep: spikes or output (s), current (u), membrane potential (v). With --out: all populations.",
+)
+@click.option(
+    "--out",
     "--trace",
+    "out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write spikes (s), currents (u) and membrane potentials (v) of every population as .npz.",
+    help="Write what is recorded as .npz: arrays NODE.s, NODE.u, NODE.v [samples, time, ...] and output.NODE.",
 )
 @click.option("--compare", is_flag=True, help="With --backend lava: compare every spike, u and v with the reference.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True, help="Samples at a time.")
@@ -49,123 +68,123 @@ if TYPE_CHECKING:
     help="Lava only: seconds after which it is ended.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Say how each layer was run.")
 @click.pass_context
 def command(
     ctx: click.Context,
-    bundle: Path,
+    path: Path,
     data: Path,
-    backend: str,
+    backend: str | None,
+    dt: float | None,
+    dynamics: str | None,
+    reset_interval: int | None,
     limit: int | None,
-    trace: Path | None,
+    record: str | None,
+    out: Path | None,
     compare: bool,
     batch_size: int,
     deadline: float,
     as_json: bool,
+    verbose: bool,
 ) -> None:
-    """Run samples through BUNDLE and print accuracy, spikes and saturation."""
-    from hsnn_compiler.bundle import read_bundle
+    """Run samples through a BUNDLE, or through a GRAPH (.nir, lava-dl .net), and print spikes and accuracy."""
+    from hsnn_compiler.cli import simulate_report as report
+    from hsnn_compiler.cli.errors import show_findings
     from hsnn_compiler.cli.show import progress
-    from hsnn_compiler.data import load_arrays
     from hsnn_compiler.diagnostics import refuse
 
     if compare and backend != "lava":
         raise click.UsageError("--compare goes with --backend lava")
-    if trace and not trace.resolve().parent.is_dir():
-        raise refuse(
-            "E0207", f"no folder {trace.parent} to write {trace.name} into", suggestion="choose another --trace"
-        )
-    program = read_bundle(bundle)
-    samples = load_arrays(data)
-    x = samples.x[:limit] if limit else samples.x
-    record = _signals(program, backend) if trace or compare else []
+    if out and not out.resolve().parent.is_dir():
+        raise refuse("E0207", f"no folder {out.parent} to write {out.name} into", suggestion="choose another --out")
+    subject = _open(path, contract_of(dt, dynamics), reset_interval)
+    x, y = _data(subject, data, limit)
+    backend = backend or ("float" if not getattr(subject, "has_integers", True) else "reference")
+    graph = _graph(subject, backend)
+    signals = _signals(graph, record, everything=bool(out or compare))
+    options: dict[str, Any] = {"batch_size": batch_size, "deadline_s": deadline}
+    if reset_interval is not None:
+        options["reset_interval"] = reset_interval
     start = time.perf_counter()
     with progress() as bar:
-        result = program.simulate(
-            x,
-            backend,
-            record,
-            batch_size=batch_size,
-            deadline_s=deadline,
-            progress=lambda done, total: bar(f"{backend}", done, total),
+        result = subject.simulate(
+            x, backend, signals, progress=lambda done, total: bar(f"{backend}", done, total), **options
         )
     seconds = time.perf_counter() - start
-    differences = None
-    if compare:
-        differences = _compare(program, x, record, result)
-    if trace:
-        _write_trace(trace, result)
-    summary = _summary(program, samples, backend, result, seconds, differences)
+    differences = _compare(subject, x, signals, result, options) if compare else None
+    if out:
+        from hsnn_compiler.signals import write_trace
+
+        write_trace(out, result)
+    findings = getattr(subject, "findings", ()) if path.is_file() else ()
+    summary = report.summary(graph, y, backend, result, seconds, differences, findings)
     if as_json:
         click.echo(json.dumps(summary, indent=1))
     else:
-        _print(summary, program, result, trace)
+        show_findings(findings)
+        report.show(summary, graph, result, signals if not out else (), out, verbose)
     if differences:
         ctx.exit(6)
 
 
-def _signals(program: Program, backend: str) -> list[Record]:
-    graph = program.floating if backend == "float" else program.graph
-    return [(node.name, variable) for node in graph if node.is_neuron for variable in "suv"]
+def _open(path: Path, contract: Contract | None, reset_interval: int | None) -> Program | Network:
+    from hsnn_compiler.bundle import read_bundle
+    from hsnn_compiler.diagnostics import refuse
+    from hsnn_compiler.network import SUFFIXES, open_network
+
+    if path.suffix in SUFFIXES and not path.is_dir():
+        return open_network(path, contract)
+    program = read_bundle(path)
+    if contract is not None or reset_interval is not None:
+        raise refuse(
+            "E0225",
+            f"{path.name} is a bundle, which says all of what a step does and when populations are reset",
+            supported="--dt, --dynamics and --reset-interval with graphs",
+        )
+    return program
 
 
-def _compare(program: Program, x: Any, record: list[Record], result: Result) -> list[str]:
+def _data(subject: Program | Network, data: Path, limit: int | None) -> tuple[Any, np.ndarray | None]:
+    from hsnn_compiler.data import load_arrays
+    from hsnn_compiler.network import Network
+    from hsnn_compiler.signals import load_signals
+
+    if isinstance(subject, Network):
+        x, y = load_signals(data, subject.graph)
+        x = {name: array[:limit] for name, array in x.items()}
+        return x, None if y is None else y[:limit]
+    samples = load_arrays(data)
+    return samples.x[:limit], None if samples.y is None else samples.y[:limit]
+
+
+def _graph(subject: Program | Network, backend: str) -> Graph:
+    from hsnn_compiler.network import Network
+
+    if isinstance(subject, Network) or backend != "float":
+        return subject.graph
+    return subject.floating
+
+
+def _signals(graph: Graph, text: str | None, *, everything: bool) -> list[Record]:
+    """What ``--record`` asks for; nodes that do not exist are for the executors to refuse."""
+    from hsnn_compiler.network import recordable
+
+    states = [(name, v) for name, v in recordable(graph) if (name, "v") in set(recordable(graph))]
+    if text == "all" or (text is None and everything):
+        return states
+    found: list[Record] = []
+    for item in filter(None, (part.strip() for part in (text or "").split(","))):
+        name, _, variable = item.rpartition(":")
+        if name and variable in ("s", "u", "v"):
+            found.append((name, variable))
+        else:
+            found += [(n, v) for n, v in states if n == item] or [(item, "s")]
+    return found
+
+
+def _compare(
+    subject: Program | Network, x: Any, signals: list[Record], result: Result, options: dict[str, Any]
+) -> list[str]:
     from hsnn_compiler.verify.traces import compare
 
-    return [str(difference) for difference in compare(result, program.simulate(x, "reference", record))]
-
-
-def _write_trace(path: Path, result: Result) -> None:
-    """Arrays ``<population>.<s|u|v>`` [samples, time, ...], and ``output.<name>`` [samples, ...]."""
-    import numpy as np
-
-    arrays = {f"{name}.{variable}": array for (name, variable), array in result.trace.items()}
-    arrays.update({f"output.{name}": array for name, array in result.outputs.items()})
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-
-
-def _summary(
-    program: Program, data: Data, backend: str, result: Result, seconds: float, differences: list[str] | None
-) -> dict[str, Any]:
-    neurons = {node.name: node for node in program.graph if node.is_neuron and node.is_spiking}
-    per_neuron = {
-        name: count / result.samples / neurons[name].type.size / program.timesteps  # type: ignore[union-attr]
-        for name, count in result.spikes.items()
-        if name in neurons
-    }
-    summary: dict[str, Any] = {
-        "backend": backend,
-        "samples": result.samples,
-        "timesteps": program.timesteps,
-        "seconds": round(seconds, 3),
-        "accuracy": None if data.y is None else result.accuracy(data.y[: result.samples]),
-        "spikes_per_sample": sum(count for name, count in result.spikes.items() if name in neurons) / result.samples,
-        "spike_rate": per_neuron,
-        "saturated": {name: count for name, count in result.saturated.items() if count},
-    }
-    if differences is not None:
-        summary["identical_to_reference"] = not differences
-        summary["differences"] = differences
-    return summary
-
-
-def _print(summary: dict[str, Any], program: Program, result: Result, trace: Path | None) -> None:
-    from hsnn_compiler.cli.show import console, print_table
-    from hsnn_compiler.report.table import Table
-
-    out = console()
-    if summary["accuracy"] is not None:
-        out.print(f"accuracy           {100 * summary['accuracy']:.2f}% of {summary['samples']} samples")
-    else:
-        out.print(f"predictions        {result.predictions().tolist()[:20]}{' ...' if result.samples > 20 else ''}")
-    out.print(f"backend            {summary['backend']}, T = {summary['timesteps']}, {summary['seconds']:.1f} s")
-    out.print(f"spikes per sample  {summary['spikes_per_sample']:,.0f}\n")
-    rows = [(name, rate, summary["saturated"].get(name, 0)) for name, rate in summary["spike_rate"].items()]
-    rows += [(name, None, count) for name, count in summary["saturated"].items() if name not in summary["spike_rate"]]
-    print_table(out, Table("Populations", ("population", "spikes per neuron and step", "saturated or clipped"), rows))
-    if "differences" in summary:
-        same = "yes" if not summary["differences"] else "NO"
-        out.print(f"spikes, u and v identical to the reference: [bold]{same}[/bold] ({len(result.trace)} signals)")
-        for line in summary["differences"]:
-            out.print(f"  {line}")
-    if trace:
-        out.print(f"trace written      {trace}")
+    return [str(difference) for difference in compare(result, subject.simulate(x, "reference", signals, **options))]

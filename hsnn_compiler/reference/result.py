@@ -22,12 +22,14 @@ class Result:
         trace: by (node, variable), [samples, time, ...] (no time axis for values).
         saturated: per population, neuron-steps in which u wrapped or v saturated; per Encode, clipped inputs.
         spikes: per population, spikes summed over samples, steps and neurons.
+        how: per layer, the way it was run, where the executor had a choice.
     """
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     trace: dict[Record, np.ndarray] = field(default_factory=dict)
     saturated: dict[str, int] = field(default_factory=dict)
     spikes: dict[str, int] = field(default_factory=dict)
+    how: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in self.outputs.items())
@@ -64,6 +66,7 @@ def join(results: Sequence[Result]) -> Result:
         {key: np.concatenate([r.trace[key] for r in results]) for key in first.trace},
         _total(r.saturated for r in results),
         _total(r.spikes for r in results),
+        first.how,
     )
 
 

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 
-from hsnn_compiler.ir.dynamics import discretize
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.records import NODE_FIELDS, to_record
+from hsnn_compiler.report.steps import describe_step
 from hsnn_compiler.report.table import Cell, Table
 
 _COLOURS = {"chip": "#cfe8d5", "host": "#dde3f0", "": "#f2f2f2"}
@@ -31,7 +31,9 @@ def to_table(graph: Graph) -> Table:
                 str(node.source),
             )
         )
-    steps = "no time yet" if graph.timesteps is None else f"T = {graph.timesteps}"
+    has_time = any(node.type is not None and node.type.coding.per_step for node in graph.of_kind("Input"))
+    steps = "time comes with the data" if has_time else "no time yet"
+    steps = steps if graph.timesteps is None else f"T = {graph.timesteps}"
     title = f"{graph.name}: {len(graph)} nodes, {sum(parameters(n) or 0 for n in graph):,} parameters, {steps}"
     return Table(title, ("node", "op", "yields", "parameters", "step", "from", "where", "source"), rows)
 
@@ -41,26 +43,6 @@ def parameters(node: Node) -> int | None:
     arrays = [getattr(node.op, name, None) for name in ("weight", "bias")]
     sizes = [np.size(array) for array in arrays if array is not None]
     return sum(sizes) if sizes else None
-
-
-def describe_step(node: Node) -> str:
-    """What a neuron does in one step, as one formula."""
-    if node.dynamics is None:
-        return ""
-    step = discretize(node.op, node.dynamics)
-    text = "v = " + ("v" if np.all(step.decay == 1) else f"{_span(step.decay)} v")
-    text += " + I" if np.all(step.gain == 1) else f" + {_span(step.gain)} I"
-    if step.leak.any():
-        text += f" + {_span(step.leak)}"
-    if step.threshold is not None:
-        text += f"; v {'>=' if step.inclusive else '>'} {_span(step.threshold)}: "
-        text += {
-            "zero": "v = 0",
-            "subtract": f"v -= {_span(step.threshold)}",
-            "none": "no reset",
-            "value": f"v = {_span(step.v_reset)}",
-        }[step.reset]
-    return text + (f"; v_0 = {_span(step.v_init)}" if step.v_init.any() else "")
 
 
 def to_json(graph: Graph) -> str:
@@ -95,12 +77,6 @@ def to_dot(graph: Graph) -> str:
         label = f' [label="+{edge.delay}"]' if edge.delay else ""
         lines.append(f"  {json.dumps(edge.src)} -> {json.dumps(edge.dst)}{label};")
     return "\n".join([*lines, "}"]) + "\n"
-
-
-def _span(array: np.ndarray) -> str:
-    """One number, or the range of several."""
-    low, high = float(np.min(array)), float(np.max(array))
-    return f"{low:.4g}" if low == high else f"{low:.4g}..{high:.4g}"
 
 
 def _plain(value: object) -> object:

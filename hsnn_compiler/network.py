@@ -1,0 +1,136 @@
+"""A network as a graph file holds it, ready to run on a time axis of its own: no target, no samples cut to windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hsnn_compiler.diagnostics import Finding, refuse
+from hsnn_compiler.ir.graph import Graph
+
+if TYPE_CHECKING:
+    from hsnn_compiler.frontends.nir import Contract
+    from hsnn_compiler.reference.batches import Inputs
+    from hsnn_compiler.reference.result import Record, Result
+
+BACKENDS = ("float", "reference", "lava")
+SUFFIXES = (".nir", ".h5", ".hdf5", ".net")
+
+
+@dataclass
+class Network:
+    """A raw graph: its inputs have a time axis.
+
+    Attributes:
+        graph: every neuron with its dynamics, every edge with its delay.
+        findings: what was assumed or chosen on the way here.
+        has_integers: whether it holds a chip's integers (a ``.net`` file does), which the reference and
+            Lava run; else only the float executor does.
+    """
+
+    graph: Graph
+    findings: tuple[Finding, ...] = ()
+    has_integers: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Network {self.graph.name}: {len(self.graph)} nodes, {'integers' if self.has_integers else 'real'}>"
+
+    def simulate(
+        self,
+        x: Inputs,
+        backend: str | None = None,
+        record: Collection[Record] = (),
+        *,
+        reset_interval: int | None = None,
+        batch_size: int = 128,
+        deadline_s: float = 600.0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Result:
+        """Run samples.
+
+        Args:
+            x: inputs [samples, time, ...], or one such array per input node.
+            backend: ``float``, ``reference`` (Loihi's integers) or ``lava`` (Lava's CPU backend, one sample
+                after the other); by default the reference where there are integers, else float.
+            record: signals to keep, (node, ``s`` | ``u`` | ``v``).
+            reset_interval: the population of layer L returns to its start state as step L + k * interval
+                begins, counted from 0; never by default.
+            batch_size: samples at a time; bounds the memory.
+            deadline_s: Lava only, seconds after which the run is ended.
+            progress: called as (done, total).
+
+        Raises:
+            HsnnError: E0202 unknown backend, E0204 nothing to record under a name, E0330 data that does not
+                fit, and what the backend refuses.
+        """
+        backend = backend or ("reference" if self.has_integers else "float")
+        if backend not in BACKENDS:
+            raise refuse("E0202", f"no backend named {backend!r}", supported=", ".join(BACKENDS))
+        known = recordable(self.graph)
+        for name, variable in record:
+            if (name, variable) not in known:
+                names = ", ".join(dict.fromkeys(node for node, _ in known))
+                raise refuse("E0204", f"nothing to record under {name}:{variable}", supported=f"s, u or v of {names}")
+        if backend == "float":
+            from hsnn_compiler.reference.float_executor import FloatExecutor
+
+            executor = FloatExecutor(self.graph, method="auto")
+            return executor.run(x, record, batch_size, progress, reset_interval)
+        if not self.has_integers:
+            raise refuse(
+                "E0224",
+                f"{self.graph.name} holds real numbers, and {backend} runs a chip's integers",
+                supported="--backend float, or a .net file or compiled bundle",
+                suggestion="--backend float",
+            )
+        if backend == "reference":
+            from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+
+            return LoihiExecutor(self.graph).run(x, record, batch_size, progress, reset_interval=reset_interval)
+        from hsnn_compiler.backends.lava.simulate_raw import run_raw
+
+        return run_raw(
+            self.graph, x, record, reset_interval=reset_interval, deadline_s=deadline_s, on_progress=progress
+        )
+
+
+def recordable(graph: Graph) -> list[Record]:
+    """Everything that can be recorded: the output of every node, and the states of populations."""
+    states = {node.name for node in graph if node.is_neuron or node.kind in ("SigmaDelta", "DeltaEncoder")}
+    return [(node.name, v) for node in graph for v in ("suv" if node.name in states else "s")]
+
+
+def open_network(path: str | Path, contract: Contract | None = None) -> Network:
+    """Open a ``.nir`` file (also one this compiler wrote) or a lava-dl ``.net`` file.
+
+    Args:
+        path: the file.
+        contract: what NIR leaves open; a ``.net`` file says all of it, so there it is refused (E0225).
+    """
+    path = Path(path)
+    if path.suffix == ".net":
+        from hsnn_compiler.frontends.lava_dl.read import read_net
+
+        if contract is not None:
+            raise refuse(
+                "E0225",
+                f"{path.name} holds Loihi's integers, which say all of what a step does",
+                supported="--dt and --dynamics with .nir files",
+            )
+        graph, findings = read_net(path)
+        return Network(graph, tuple(findings), has_integers=True)
+    from hsnn_compiler.frontends.nir import read, settle
+
+    graph, findings = read(path)
+    graph, chosen = settle(graph, contract)
+    integers = any(node.quant is not None for node in graph)
+    return Network(graph, (*findings, *chosen), has_integers=integers)
+
+
+def as_samples(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """[time, ...] as one sample [1, time, ...]; [samples, time, ...] as it is."""
+    return array[None] if array.ndim == len(shape) + 1 else array
