@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +14,14 @@ from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, has_time, run_in_batches
+from hsnn_compiler.reference.float_fused import FusedFloat, worth_it
 from hsnn_compiler.reference.float_neuron import FloatNeuron, FloatSigmaDelta
 from hsnn_compiler.reference.float_run import FloatRun
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
+
+if TYPE_CHECKING:
+    from hsnn_compiler.kernels import Layer
 
 METHODS = ("steps", "auto")
 STRETCH_BYTES = 64 * 2**20
@@ -55,6 +60,7 @@ class FloatExecutor:
         self.layers = layers(graph)
         self.last_use = _last_uses(graph, self.groups)
         self.parameters: dict[tuple[str, str], Tensor] = {}
+        self.compiled: dict[tuple[str, ...], Layer] = {}
         self.bound = {}
         self.neurons: dict[str, FloatNeuron | FloatSigmaDelta] = {}
         for node in graph:
@@ -94,7 +100,7 @@ class FloatExecutor:
         self, inputs: Mapping[str, np.ndarray], record: Collection[Record] = (), reset_interval: int | None = None
     ) -> Result:
         """Run one batch."""
-        run = FloatRun(self, record, reset_interval)
+        run = FloatRun(self, record, reset_interval, self._fused(inputs, record))
         outputs: dict[str, list[np.ndarray]] = {}
         trace: dict[Record, list[np.ndarray]] = {}
         for stretch in self._stretches(inputs):
@@ -106,6 +112,7 @@ class FloatExecutor:
             {name: self._whole(parts) for name, parts in outputs.items()},
             {key: self._whole(parts) for key, parts in trace.items()},
             spikes={name: int(count) for name, count in run.spikes.items()},
+            how=dict(run.fused.how) if run.fused else {},
         )
 
     def evaluate(self, inputs: Mapping[str, Tensor], reset_interval: int | None = None) -> dict[str, Tensor]:
@@ -119,6 +126,15 @@ class FloatExecutor:
         outputs = run.advance({name: self._time_first(name, value.to(self.dtype)) for name, value in inputs.items()})
         return {name: self._time_first(name, value) for name, value in outputs.items()}
 
+    def _fused(self, inputs: Mapping[str, np.ndarray], record: Collection[Record]) -> FusedFloat | None:
+        if self.method != "auto" or any(p.requires_grad for p in self.parameters.values()):
+            return None
+        name, array = next(iter(inputs.items()))
+        steps = array.shape[1] if has_time(self.graph[name]) else self.graph.timesteps or 1
+        if not worth_it(self, steps, len(array)):
+            return None
+        return FusedFloat(self, record)
+
     def _keeper(self, node: str, learns: bool) -> Callable[[str, np.ndarray], Tensor]:
         def keep(name: str, array: np.ndarray) -> Tensor:
             made = tensor(array, self.dtype).requires_grad_(learns)
@@ -129,7 +145,7 @@ class FloatExecutor:
 
     def _stretches(self, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, Tensor]]:
         """The inputs, cut along time if all of them have it and together they would be large."""
-        tensors = {name: self._time_first(name, tensor(array, self.dtype)) for name, array in inputs.items()}
+        tensors = {name: self._time_first(name, self._tensor(array)) for name, array in inputs.items()}
         crossings = self.graph.of_kind("Encode", "Decode")
         if crossings or not all(has_time(self.graph[name]) for name in tensors):
             yield tensors
@@ -145,8 +161,13 @@ class FloatExecutor:
         """[batch, time, ...] to [time, batch, ...] and back, for a node that has time."""
         return value.transpose(0, 1) if has_time(self.graph[name]) else value
 
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        """An input as a tensor: spikes given as bytes stay bytes until something computes with them."""
+        as_bytes = self.method == "auto" and array.dtype in (np.uint8, np.bool_)
+        return torch.from_numpy(np.ascontiguousarray(array)) if as_bytes else tensor(array, self.dtype)
+
     def _samples_first(self, name: str, value: Tensor) -> np.ndarray:
-        return np.ascontiguousarray(self._time_first(name, value).numpy())
+        return np.ascontiguousarray(self._time_first(name, value.to(self.dtype)).numpy())
 
     def _whole(self, parts: list[np.ndarray]) -> np.ndarray:
         return parts[0].copy() if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -16,13 +16,17 @@ from torch import Tensor
 from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.dynamics import delay_steps
 from hsnn_compiler.ir.graph import Edge, Node
-from hsnn_compiler.ir.order import is_later, is_loop
+from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant
 from hsnn_compiler.reference.batches import has_time
+from hsnn_compiler.reference.float_loop import Loop
+from hsnn_compiler.reference.fused import from_kernel
 from hsnn_compiler.reference.result import Record
+from hsnn_compiler.reference.values import add, decode
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.float_executor import FloatExecutor
+    from hsnn_compiler.reference.float_fused import FusedFloat
 
 
 class FloatRun:
@@ -33,26 +37,38 @@ class FloatRun:
         record: signals to keep.
         reset_interval: steps between two returns of a population to its start state, see
             `FloatExecutor.run`.
+        fused: layers to run on compiled kernels, if any.
     """
 
-    def __init__(self, executor: FloatExecutor, record: Collection[Record], reset_interval: int | None) -> None:
+    def __init__(
+        self,
+        executor: FloatExecutor,
+        record: Collection[Record],
+        reset_interval: int | None,
+        fused: FusedFloat | None = None,
+    ) -> None:
         self.executor = executor
         self.graph = executor.graph
         self.record = set(record)
         self.reset_interval = reset_interval
+        self.fused = fused
         self.step = 0  # steps done before this stretch
         self.signals: dict[str, Tensor] = {}
         self.trace: dict[Record, Tensor] = {}
         self.spikes: dict[str, float] = {}
         self._states: dict[str, Any] = {}
-        self._tails: dict[object, Tensor] = {}
+        self.tails: dict[object, Tensor] = {}
 
     def advance(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run one stretch: inputs [batch, ...] or [time, batch, ...]; returns the outputs, time first."""
         self.signals, self.trace = {}, {}
         outputs = {}
         steps = 0
+        inside = self.fused.inside if self.fused else ()
+        last_use = self.fused.last_use if self.fused else self.executor.last_use
         for position, group in enumerate(self.executor.groups):
+            if group[0].name in inside:
+                continue
             if is_loop(self.graph, group):
                 self._loop(group)
             else:
@@ -65,10 +81,8 @@ class FloatRun:
                 if node.kind == "Output":
                     outputs[node.name] = value
                 if node.is_spiking:
-                    self.spikes[node.name] = self.spikes.get(node.name, 0) + float(
-                        value.detach().sum(dtype=torch.float64)
-                    )
-            for name in self.executor.last_use.get(position, ()):
+                    self.spikes[node.name] = self.spikes.get(node.name, 0) + count_spikes(value)
+            for name in last_use.get(position, ()):
                 del self.signals[name]
         self.step += steps
         return outputs
@@ -78,6 +92,10 @@ class FloatRun:
     def _evaluate(self, node: Node, inputs: Mapping[str, Tensor]) -> Tensor:
         if node.kind == "Input":
             return inputs[node.name]
+        if self.fused and node.name in self.fused.layers:
+            return self._fused(node, self.fused)
+        if node.kind == "Output" and len(self.graph.in_edges(node.name)) == 1:
+            return self._raw(self.graph.in_edges(node.name)[0])
         parts = [self._along(edge) for edge in self.graph.in_edges(node.name)]
         if node.kind == "Encode":
             return self._encode(node, add(parts))
@@ -93,6 +111,10 @@ class FloatRun:
 
     def _along(self, edge: Edge) -> Tensor:
         """What arrives over an edge: the signal of its source, `delay` steps later."""
+        return self._raw(edge).to(self.executor.dtype)
+
+    def _raw(self, edge: Edge) -> Tensor:
+        """The same as it is, spikes from a fused layer as bytes."""
         value = self.signals[edge.src]
         return value if not edge.delay else self._later(edge, value, edge.delay)
 
@@ -102,11 +124,11 @@ class FloatRun:
         return whole[: len(value)]
 
     def _with_tail(self, key: object, value: Tensor, steps: int) -> Tensor:
-        tail = self._tails.get(key)
+        tail = self.tails.get(key)
         if tail is None:
             tail = value.new_zeros((steps, *value.shape[1:]))
         whole = torch.cat([tail, value])
-        self._tails[key] = whole[len(value) :]
+        self.tails[key] = whole[len(value) :]
         return whole
 
     def _delay(self, node: Node, value: Tensor) -> Tensor:
@@ -143,9 +165,21 @@ class FloatRun:
             value = value * (2.0**node.quant.exponent / (node.quant.scale * 2**STATE_SHIFT))
         return value.unsqueeze(0).expand(self.graph.timesteps, *[-1] * value.ndim)
 
+    def _fused(self, node: Node, fused: FusedFloat) -> Tensor:
+        layer = fused.layers[node.name]
+        others = [self._along(edge) for edge in layer.others]
+        feeds = [self._raw(feed.edge) for feed in layer.feeds]
+        steps = len((feeds or others)[0])
+        again = [t for t in range(steps) if self._returns(node, self.step + t)]
+        wanted = [variable for variable in ("u", "v") if (node.name, variable) in self.record]
+        done = fused.run(node, feeds, add(others) if others else None, wanted, again)
+        for variable in wanted:
+            self.trace[node.name, variable] = from_kernel(getattr(done, variable), node.shape)
+        return fused.output(node, done)
+
     # -- neurons ------------------------------------------------------------------------------
 
-    def _state(self, node: Node, step: int, shape: tuple[int, ...]) -> Any:
+    def state(self, node: Node, step: int, shape: tuple[int, ...]) -> Any:
         """State in which a population begins a step, counted from 0."""
         if node.name not in self._states or self._returns(node, step):
             self._states[node.name] = self.executor.neurons[node.name].start(shape)
@@ -162,7 +196,7 @@ class FloatRun:
         outputs = []
         kept: dict[str, list[Tensor]] = {v: [] for v in neuron.VARIABLES if (node.name, v) in self.record}
         for t, i in enumerate(current):
-            state = self._state(node, self.step + t, i.shape)
+            state = self.state(node, self.step + t, i.shape)
             outputs.append(neuron.step(i, state))
             for variable, values in kept.items():
                 values.append(getattr(state, variable))
@@ -179,112 +213,10 @@ class FloatRun:
         if not outside:
             raise refuse("E0105", "a loop that nothing feeds", node=group[0].name)
         first = next(iter(outside.values()))
-        loop = _Loop(self, edges, outside, first.shape[1])
+        loop = Loop(self, edges, outside, first.shape[1])
         for t in range(len(first)):
             for node in group:
                 loop.evaluate(node, t)
             for node in group:
                 loop.finish(node, t)
         loop.keep()
-
-
-class _Loop:
-    """The signals of one loop during one stretch, each with what earlier steps left."""
-
-    def __init__(self, run: FloatRun, edges: dict[str, list[Edge]], outside: dict[Edge, Tensor], batch: int) -> None:
-        self.run, self.edges, self.outside, self.batch = run, edges, outside, batch
-        self.reach = max(e.delay for feeds in edges.values() for e in feeds)
-        self.past: dict[str, list[Tensor]] = {name: self._tail(name) for name in edges}
-        self.arrived: dict[str, list[Tensor]] = {}
-        self.states: dict[Record, list[Tensor]] = {}
-        self.delays = {}
-        for name in edges:
-            node = run.graph[name]
-            if node.kind == "Delay":
-                assert node.dynamics is not None
-                steps = torch.from_numpy(delay_steps(node.op, node.dynamics)).expand(node.shape)
-                self.delays[name] = steps
-                longest = int(steps.max())
-                tail = run._tails.get((name, "arrived"))
-                self.arrived[name] = list(self._zeros(name, longest) if tail is None else tail)
-
-    def _zeros(self, name: str, steps: int) -> Tensor:
-        return torch.zeros((steps, self.batch, *self.run.graph[name].shape), dtype=self.run.executor.dtype)
-
-    def _tail(self, name: str) -> list[Tensor]:
-        tail = self.run._tails.get(name)
-        return list(self._zeros(name, self.reach) if tail is None else tail)
-
-    def evaluate(self, node: Node, t: int) -> None:
-        """What a node puts out in step t of the stretch."""
-        run, name = self.run, node.name
-        if name in self.delays:
-            if not self._breaks(node):
-                self._arrive(node, t)
-            value = self._delayed(name, t)
-        else:
-            parts = self._parts(name, t)
-            if name in run.executor.neurons:
-                state = run._state(node, run.step + t, parts[0].shape)
-                neuron = run.executor.neurons[name]
-                value = neuron.step(add(parts), state)
-                for variable in neuron.VARIABLES:
-                    if (name, variable) in run.record:
-                        self.states.setdefault((name, variable), []).append(getattr(state, variable))
-            elif node.kind == "Concat":
-                value = torch.cat(parts, dim=node.op.axis % len(node.shape) + 1)
-            else:
-                value = run.executor.bound[name](add(parts))
-        self.past[name].append(value)
-
-    def finish(self, node: Node, t: int) -> None:
-        """Take in what a Delay gets in this step, once everything else is known."""
-        if node.name in self.delays and self._breaks(node):
-            self._arrive(node, t)
-
-    def keep(self) -> None:
-        """Hand the signals over, and keep the last steps for the next stretch."""
-        for name, values in self.past.items():
-            self.run.signals[name] = torch.stack(values[self.reach :])
-            if self.reach:
-                self.run._tails[name] = torch.stack(values[-self.reach :])
-        for name, values in self.arrived.items():
-            longest = int(self.delays[name].max())
-            if longest:
-                self.run._tails[name, "arrived"] = torch.stack(values[-longest:])
-        self.run.trace.update({key: torch.stack(values) for key, values in self.states.items()})
-
-    def _parts(self, name: str, t: int) -> list[Tensor]:
-        return [
-            self.outside[e][t] if e in self.outside else self.past[e.src][self.reach + t - e.delay]
-            for e in self.edges[name]
-        ]
-
-    def _breaks(self, node: Node) -> bool:
-        return all(is_later(self.run.graph, edge) for edge in self.edges[node.name])
-
-    def _arrive(self, node: Node, t: int) -> None:
-        self.arrived[node.name].append(add(self._parts(node.name, t)))
-
-    def _delayed(self, name: str, t: int) -> Tensor:
-        steps, arrived = self.delays[name], self.arrived[name]
-        longest = int(steps.max())
-        out = torch.zeros((self.batch, *steps.shape), dtype=self.run.executor.dtype)
-        for wait in steps.unique().tolist():
-            out = torch.where(steps == wait, arrived[longest + t - wait], out)
-        return out
-
-
-def add(parts: list[Tensor]) -> Tensor:
-    """Everything that arrives at a port, added up."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def decode(node: Node, value: Tensor) -> Tensor:
-    """[time, batch, ...] to [batch, ...]."""
-    kind = node.op.kind
-    out = value[-1] if kind == "last" else value.sum(0) if kind == "sum" else value.mean(0)
-    return out if node.op.gain == 1 else out * node.op.gain

@@ -1,0 +1,129 @@
+"""The float executor's fast way: layers on compiled kernels, spikes as bytes between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hsnn_compiler.ir.graph import Node
+from hsnn_compiler.ir.order import is_loop
+from hsnn_compiler.reference.batches import has_time
+from hsnn_compiler.reference.float_neuron import FloatNeuron
+from hsnn_compiler.reference.fused import (
+    FusedLayer,
+    binary,
+    find_layers,
+    from_kernel,
+    kernel_shape,
+    kernel_synapse,
+    parameter,
+    to_kernel,
+)
+from hsnn_compiler.reference.result import Record
+
+if TYPE_CHECKING:
+    from hsnn_compiler.kernels import Layer, Run
+    from hsnn_compiler.reference.float_executor import FloatExecutor
+
+WORTH_COMPILING = 10**6
+"""Neuron-steps of a run from which on the kernels are used: loading them takes as long as torch for fewer."""
+
+
+class FusedFloat:
+    """Plan and states of the fused layers of one run.
+
+    Args:
+        executor: the bound graph.
+        record: signals wanted; a node whose own output is, is not fused away.
+    """
+
+    def __init__(self, executor: FloatExecutor, record: Collection[Record]) -> None:
+        self.executor = executor
+        graph = executor.graph
+        basic = [name for name, n in executor.neurons.items() if isinstance(n, FloatNeuron) and n.step_rule.is_basic]
+        self.layers = find_layers(graph, basic, {name for name, variable in record if variable == "s"})
+        self.inside = {name for layer in self.layers.values() for name in layer.inside}
+        self.inside |= {
+            node.name
+            for node in graph.of_kind("Flatten")
+            if all(edge.dst in self.inside for edge in graph.out_edges(node.name)) and (node.name, "s") not in record
+        }
+        self.last_use = self._last_uses()
+        self.how: dict[str, str] = {}
+        self._states: dict[str, Any] = {}
+
+    def run(
+        self, node: Node, feeds: list[Tensor], extra: Tensor | None, record: Collection[str], resets: list[int]
+    ) -> Any:
+        """Run a layer on what arrives, [time, batch, ...]; returns the kernel's `Run`."""
+        fused = self.layers[node.name]
+        layer = self._layer(fused)
+        inputs = [to_kernel(binary(value), feed.source.shape) for value, feed in zip(feeds, fused.feeds, strict=True)]
+        steps = len(feeds[0]) if feeds else len(extra) if extra is not None else 0
+        again = None
+        if resets:
+            again = np.zeros(steps, np.bool_)
+            again[resets] = True
+        more = None if extra is None else to_kernel(extra, node.shape)
+        done = layer.run(inputs, more, record, again, self._states.get(node.name))
+        self._states[node.name] = done.state
+        self.how[node.name] = done.method
+        return done
+
+    def output(self, node: Node, done: Run) -> Tensor:
+        """[time, batch, ...] of a `Run`: spikes as bytes, or potentials."""
+        return from_kernel(done.output, node.shape)
+
+    def _layer(self, fused: FusedLayer) -> Layer:
+        from hsnn_compiler import kernels
+
+        made = self.executor.compiled.get((fused.node.name, *fused.inside))
+        if made is not None:
+            return made
+        neuron = self.executor.neurons[fused.node.name]
+        assert isinstance(neuron, FloatNeuron)
+        c, rank = neuron.step_rule, len(fused.node.shape)
+
+        def of(array: np.ndarray | None) -> Any:
+            return None if array is None else parameter(array, rank)
+
+        population = kernels.FloatNeuron(
+            of(c.decay), of(c.gain), of(c.leak), of(c.threshold), of(c.v_reset), of(c.v_init),
+            of(c.current_decay), of(c.w_in), c.reset, c.inclusive,
+        )  # fmt: skip
+        synapses = [kernel_synapse(feed, np.asarray(feed.synapse.op.weight)) for feed in fused.feeds]
+        biases = [np.asarray(b) for f in fused.feeds if (b := getattr(f.synapse.op, "bias", None)) is not None]
+        bias = sum(biases[1:], start=biases[0]) if biases else None
+        dtype = np.float32 if self.executor.dtype is torch.float32 else np.float64
+        made = kernels.Layer(synapses, population, bias, dtype, kernel_shape(fused.node.shape))
+        self.executor.compiled[(fused.node.name, *fused.inside)] = made
+        return made
+
+    def _last_uses(self) -> dict[int, list[str]]:
+        """For every group, by its position, the signals that nothing after it needs."""
+        graph = self.executor.graph
+        position = {node.name: i for i, group in enumerate(self.executor.groups) for node in group}
+        last = dict(position)
+        for edge in graph.edges:
+            last[edge.src] = max(last[edge.src], position[edge.dst])
+        for name, layer in self.layers.items():
+            for feed in layer.feeds:
+                last[feed.source.name] = max(last[feed.source.name], position[name])
+        uses: dict[int, list[str]] = {}
+        for name, at in last.items():
+            if name not in self.inside:
+                uses.setdefault(at, []).append(name)
+        return uses
+
+
+def worth_it(executor: FloatExecutor, steps: int, batch: int) -> bool:
+    """Whether a run is long enough for compiled kernels."""
+    graph = executor.graph
+    loops = {n.name for group in executor.groups if is_loop(graph, group) for n in group}
+    sizes = [math.prod(node.shape) for node in graph if node.is_neuron and node.name not in loops and has_time(node)]
+    return sum(sizes) * steps * batch >= WORTH_COMPILING

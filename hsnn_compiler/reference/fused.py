@@ -1,0 +1,169 @@
+"""Layers that the compiled kernels can run: a population together with the synapses that feed only it.
+
+Signals keep their usual axes, [time, batch, channels, ...]; in memory the kernels hold them
+[batch, time, ..., channels], so what goes from one such layer to the next is never copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.order import groups, is_loop
+from hsnn_compiler.ir.shapes import Shape, conv_padding
+
+if TYPE_CHECKING:
+    from hsnn_compiler.kernels.synapses import Synapse
+
+
+FEW_CHANNELS = 8
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Synapses of a fused layer.
+
+    Attributes:
+        synapse: the op with the weights.
+        edge: what feeds it; a Flatten between is looked through.
+        source: the node that edge comes from.
+    """
+
+    synapse: Node
+    edge: Edge
+    source: Node
+
+
+@dataclass(frozen=True)
+class FusedLayer:
+    """A population, the synapses that are its own, and the other edges into it."""
+
+    node: Node
+    feeds: tuple[Feed, ...]
+    others: tuple[Edge, ...]
+
+    @property
+    def inside(self) -> list[str]:
+        """Names of nodes whose output never exists by itself."""
+        return [feed.synapse.name for feed in self.feeds]
+
+
+def find_layers(graph: Graph, populations: Collection[str], keep: Collection[str] = ()) -> dict[str, FusedLayer]:
+    """Fused layers by population.
+
+    Args:
+        graph: with types.
+        populations: names of those whose neurons the kernels know.
+        keep: nodes whose own output is wanted (recorded), which cannot disappear into a layer.
+    """
+    loops = {node.name for group in groups(graph) if is_loop(graph, group) for node in group}
+    found = {}
+    for name in populations:
+        if name in loops:
+            continue
+        node = graph[name]
+        feeds, others = [], []
+        for edge in graph.in_edges(name):
+            feed = None if edge.delay or edge.src in keep else _feed(graph, graph[edge.src], node)
+            if feed is None:
+                others.append(edge)
+            else:
+                feeds.append(feed)
+        found[name] = FusedLayer(node, tuple(feeds), tuple(others))
+    return found
+
+
+def _feed(graph: Graph, synapse: Node, node: Node) -> Feed | None:
+    """The synapse op as part of the layer, if it is of use to nobody else and the kernels know its kind."""
+    feeds = graph.in_edges(synapse.name)
+    if not synapse.is_synapse or len(feeds) != 1 or len(graph.out_edges(synapse.name)) != 1:
+        return None
+    (edge,) = feeds
+    source = graph[edge.src]
+    if synapse.kind.startswith("Conv"):
+        return Feed(synapse, edge, source) if len(source.shape) == synapse.op.weight.ndim - 1 else None
+    above = graph.in_edges(source.name)
+    if (
+        source.kind == "Flatten"
+        and len(above) == 1
+        and len(source.shape) == 1
+        and not edge.delay
+        and not above[0].delay
+    ):
+        return Feed(synapse, above[0], graph[above[0].src])
+    return Feed(synapse, edge, source) if len(source.shape) == 1 and len(node.shape) == 1 else None
+
+
+def kernel_synapse(feed: Feed, weight: np.ndarray, exponent: int = 0) -> Synapse:
+    """The kernel's form of a feed with these weights (real, or a chip's integers)."""
+    from hsnn_compiler.kernels import ConvSynapse, DenseSynapse, channel_last_columns
+
+    op, shape = feed.synapse.op, feed.source.shape
+    if not feed.synapse.kind.startswith("Conv"):
+        if len(shape) > 1:
+            weight = channel_last_columns(weight, shape)
+        return DenseSynapse(np.ascontiguousarray(weight), exponent)
+    sides = conv_padding(op)
+    if weight.ndim == 3:
+        weight, sides = weight[:, :, None], ((0, 0), *sides)
+    stride, dilation = _pair(op.stride, len(shape)), _pair(op.dilation, len(shape))
+    height, width = shape[1:] if len(shape) == 3 else (1, shape[1])
+    padding = (sides[0], sides[1])
+    return ConvSynapse(weight, (height, width, shape[0]), stride, padding, dilation, int(op.groups))
+
+
+def _pair(value: Any, rank: int) -> tuple[int, int]:
+    numbers = np.atleast_1d(np.asarray(value)).astype(int).tolist()
+    if rank == 2:
+        return 1, numbers[0]
+    return (numbers[0], numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def kernel_shape(shape: Shape) -> Shape:
+    """[C, H, W] as (H, W, C), [C, L] as (1, L, C), [N] as (N,)."""
+    return shape if len(shape) == 1 else (*((1,) if len(shape) == 2 else ()), *shape[1:], shape[0])
+
+
+def parameter(array: np.ndarray, rank: int) -> Any:
+    """A neuron's parameter for the kernels: a number, or an array with the channels last."""
+    if array.size == 1:
+        return array.item()
+    return np.ascontiguousarray(np.moveaxis(array.reshape((1,) * (rank - array.ndim) + array.shape), 0, -1))
+
+
+def to_kernel(value: Tensor, shape: Shape) -> np.ndarray:
+    """[time, batch, *shape] as [batch, time, *kernel_shape(shape)]; no copy if a kernel made it."""
+    value = value.transpose(0, 1)
+    if len(shape) == 1:
+        return value.numpy()
+    array = value.movedim(2, -1).numpy()
+    array = array.reshape(*array.shape[:2], *kernel_shape(shape)) if len(shape) == 2 else array
+    if array.flags.c_contiguous or array.shape[-1] > FEW_CHANNELS:
+        return np.ascontiguousarray(array)
+    # Plane by plane: NumPy is slow where the innermost axis is short.
+    out = np.empty(array.shape, array.dtype)
+    for channel in range(array.shape[-1]):
+        out[..., channel] = array[..., channel]
+    return out
+
+
+def from_kernel(array: np.ndarray, shape: Shape) -> Tensor:
+    """The inverse of `to_kernel`, always without a copy."""
+    value = torch.from_numpy(array)
+    if len(shape) > 1:
+        value = value.reshape(*value.shape[:2], *shape[1:], shape[0]).movedim(-1, 2)
+    return value.transpose(0, 1)
+
+
+def binary(value: Tensor) -> Tensor:
+    """Spikes as bytes; what is not all 0 and 1 as it is."""
+    if value.dtype in (torch.uint8, torch.bool):
+        return value
+    small = value.to(torch.uint8)
+    return small if bool((small <= 1).all()) and bool((small == value).all()) else value
