@@ -22,7 +22,7 @@ from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.float_loop import Loop
 from hsnn_compiler.reference.fused import from_kernel
 from hsnn_compiler.reference.result import Record
-from hsnn_compiler.reference.values import add, decode
+from hsnn_compiler.reference.values import add, count_spikes, decode
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.float_executor import FloatExecutor
