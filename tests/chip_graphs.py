@@ -109,8 +109,8 @@ def _connections(graph: Graph, p: Picks, name: str, shapes: dict[str, Shape]) ->
             source = p.choice([n for n, s in shapes.items() if s == shapes[source]])
         if convolves:
             if i == 0:
-                geometry = _geometry(p, shapes[source])
-            graph.add(_conv(p, feed, geometry, shapes[source]), source)
+                sides = geometry(p, shapes[source])
+            graph.add(_conv(p, feed, sides, shapes[source]), source)
         else:
             if i == 0:
                 shape = (p.integer(1, 6),)
@@ -144,7 +144,7 @@ def _dense(p: Picks, name: str, outputs: int, inputs: int) -> Node:
 Geometry = tuple[tuple[int, ...], tuple[int, ...], object, tuple[int, ...]]
 
 
-def _geometry(p: Picks, shape: Shape) -> Geometry:
+def geometry(p: Picks, shape: Shape) -> Geometry:
     """Kernel, stride, padding and dilation that leave at least one pixel."""
     kernel, stride, dilation, padding = [], [], [], []
     for size in shape[1:]:
@@ -159,9 +159,9 @@ def _geometry(p: Picks, shape: Shape) -> Geometry:
     return tuple(kernel), tuple(stride), tuple(padding), tuple(dilation)
 
 
-def _conv(p: Picks, name: str, geometry: Geometry, shape: Shape) -> Node:
+def _conv(p: Picks, name: str, form: Geometry, shape: Shape) -> Node:
     rng = p.rng()
-    kernel, stride, padding, dilation = geometry
+    kernel, stride, padding, dilation = form
     groups = p.choice([1, shape[0]])
     outputs = shape[0] * 2
     top = p.choice([255, 3, 2**21])

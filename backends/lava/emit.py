@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import keyword
-import re
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hsnn_compiler.backends.lava.layout import conv_arguments, dense_weights, lava_shape, to_lava
+from hsnn_compiler.backends.lava import processes
+from hsnn_compiler.backends.lava.layout import lava_shape, to_lava
+from hsnn_compiler.backends.lava.processes import is_soft
 from hsnn_compiler.backends.lava.template import FOOTER, HEADER
+from hsnn_compiler.backends.lava.writer import Code, Writer
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.quant import NeuronQuant, WeightQuant
@@ -35,7 +34,7 @@ def check(graph: Graph) -> list[Finding]:
             message = "a weight exponent on a convolution, which Lava ignores"
         elif node.is_neuron and len(node.shape) > 3:
             message = f"a population of shape {list(node.shape)}"
-        elif isinstance(node.quant, NeuronQuant) and node.quant.v_init and not _is_soft(node):
+        elif isinstance(node.quant, NeuronQuant) and node.quant.v_init and not is_soft(node):
             message = "a potential other than zero at the start of a sample, except with reset by subtraction"
         if message:
             findings.append(
@@ -59,7 +58,7 @@ def emit(graph: Graph, directory: Path, title: str, example: np.ndarray | None =
         title: first line of the module's docstring.
         example: inputs [samples, ...] that ``python network.py`` replays.
     """
-    writer = _Writer(graph)
+    writer = _ProgramWriter(graph)
     for node in graph.topological():
         if node.on_chip and node.is_neuron:
             writer.population(node)
@@ -67,15 +66,16 @@ def emit(graph: Graph, directory: Path, title: str, example: np.ndarray | None =
     np.savez(directory / ARRAYS, **writer.arrays)  # type: ignore[arg-type]
     if example is not None:
         np.savez(directory / EXAMPLE, **_replay(graph, example))  # type: ignore[arg-type]
+    copy_processes(directory)
+
+
+def copy_processes(directory: Path) -> None:
+    """Put our own Lava processes beside a network that needs them."""
     shutil.copytree(
         Path(__file__).parent / PROCESSES,
         directory / PROCESSES,
         ignore=shutil.ignore_patterns("__pycache__"),
     )
-
-
-def _is_soft(node: Node) -> bool:
-    return node.is_spiking and node.dynamics is not None and node.dynamics.reset == "subtract"
 
 
 def leaving(graph: Graph) -> list[Node]:
@@ -102,23 +102,17 @@ def _replay(graph: Graph, example: np.ndarray) -> dict[str, np.ndarray]:
     return arrays
 
 
-@dataclass
-class _Writer:
-    """Collects the lines and arrays of one module."""
+class _ProgramWriter(Writer):
+    """Collects the lines and arrays of one compiled program."""
 
-    graph: Graph
-    lines: list[str] = field(default_factory=list)
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-    processes: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.waits = waits(self.graph)
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = graph
+        self.waits = waits(graph)
 
     def population(self, node: Node) -> None:
         """One population, the synapses into it, and the connections."""
         assert isinstance(node.quant, NeuronQuant)
-        assert node.dynamics is not None
         assert node.schedule is not None
         sources = self.graph.predecessors(node.name)
         synapses = [source for source in sources if source.is_synapse]
@@ -126,11 +120,19 @@ class _Writer:
         origin = node.source.module
         self.lines += [
             "",
-            f"# {node.name}: {_size(node.shape)} neurons" + (f", from {origin}" if origin else ""),
+            f"# {node.name}: {processes.size(node.shape)} neurons" + (f", from {origin}" if origin else ""),
         ]
         for synapse in synapses:
-            self._synapse(synapse)
-        self._neuron(node, node.quant, has_input)
+            processes.synapse(self, synapse, self.graph[self._path_to(synapse)[0].src].shape)
+        depth = node.schedule.depth
+        bias = Code(f"inputs[{node.name!r}][0]") if has_input else None
+        variable = processes.lif(self, node, interval=Code("TIMESTEPS"), offset=depth + 1, bias=bias)
+        if has_input:
+            self.used.add("SampleBias")
+            self.lines += [
+                f"{variable}_bias = SampleBias(data=inputs[{node.name!r}], interval=TIMESTEPS, offset={depth})",
+                f"{variable}_bias.connect_var({variable}.bias_mant)",
+            ]
         for synapse in synapses:
             self._connect(synapse, node)
 
@@ -141,7 +143,6 @@ class _Writer:
             for n in self.graph
             if n.is_neuron and any(s.kind == "Encode" for s in self.graph.predecessors(n.name))
         ]
-        body = "\n".join(f"        {line}" if line else "" for line in self.lines)
         table = {node.name: node for node in self.graph if node.is_neuron and node.on_chip}
         return (
             HEADER.format(
@@ -150,12 +151,12 @@ class _Writer:
                 depth=depth_of(self.graph),
                 inputs="\n".join(f"            ``{name}``: [samples{_dims(table[name].shape)}]" for name in inputs),
                 first=repr(inputs[0]),
-                imports="\n".join(_IMPORTS[name] for name in sorted(self.processes & _IMPORTS.keys())),
-                ours=", ".join(sorted({*(self.processes & _OURS), "SampleBias", "simulate"})),
+                imports=self.imports(),
+                ours=self.ours("SampleBias", "simulate"),
             )
-            + body
+            + self.body()
             + FOOTER.format(
-                neurons="\n".join(f"            {name!r}: self.{self._identifier(name)}," for name in table),
+                neurons="\n".join(f"            {name!r}: self.{self.identifier(name)}," for name in table),
                 depths="\n".join(f"    {n.name!r}: {n.schedule.depth}," for n in table.values() if n.schedule),
                 outputs="\n".join(
                     f"    {node.name!r}: {'s' if node.is_spiking else 'v'!r}," for node in leaving(self.graph)
@@ -163,77 +164,25 @@ class _Writer:
             )
         )
 
-    # -- processes ----------------------------------------------------------------------------
-
-    def _neuron(self, node: Node, quant: NeuronQuant, has_input: bool) -> None:
-        soft = _is_soft(node)
-        identifier = self._identifier(node.name)
-        assert node.schedule is not None
-        if has_input:
-            bias = f"inputs[{node.name!r}][0]"
-        else:
-            bias = self._array(f"{node.name}.bias_mant", _in_lava_order(quant.bias_mant, node.shape))
-        arguments: dict[str, Any] = {
-            "shape": lava_shape(node.shape),
-            "du": quant.du,
-            "dv": quant.dv,
-            "vth": quant.vth,
-            "bias_mant": _Raw(bias),
-            "bias_exp": quant.bias_exp,
-            **({"v_init": quant.v_init} if soft else {}),
-            "reset_interval": _Raw("TIMESTEPS"),
-            "reset_offset": node.schedule.depth + 1,
-        }
-        self._process("SoftResetLIF" if soft else "LIFReset", identifier, node.name, arguments)
-        if has_input:
-            self.lines += [
-                f"self.{identifier}_bias = SampleBias("
-                f"data=inputs[{node.name!r}], interval=TIMESTEPS, offset={node.schedule.depth})",
-                f"self.{identifier}_bias.connect_var(self.{identifier}.bias_mant)",
-            ]
-
-    def _synapse(self, node: Node) -> None:
-        assert isinstance(node.quant, WeightQuant)
-        identifier = self._identifier(node.name)
-        if node.kind.startswith("Conv"):
-            arguments = conv_arguments(node.op, node.quant.integers)
-            arguments["weight"] = _Raw(self._array(f"{node.name}.weight", arguments["weight"]))
-            arguments["input_shape"] = lava_shape(self._source_shape(node))
-            arguments = {key: value for key, value in arguments.items() if _CONV_DEFAULTS.get(key) != value}
-            self._process("Conv", identifier, node.name, arguments)
-            return
-        weights = dense_weights(node.quant.integers, self._source_shape(node))
-        arguments = {"weights": _Raw(self._array(f"{node.name}.weight", weights))}
-        if node.quant.exponent:
-            arguments["weight_exp"] = node.quant.exponent
-        if node.quant.bits != 8:
-            arguments["num_weight_bits"] = node.quant.bits
-        self._process("Dense", identifier, node.name, arguments)
-
     def _connect(self, synapse: Node, node: Node) -> None:
         path = self._path_to(synapse)
-        source = f"self.{self._identifier(path[0].src)}"
+        population = self.graph[path[0].src]
+        source = f"self.{self.identifier(population.name)}"
         delay = self.waits[synapse.name]
-        identifier = self._identifier(synapse.name)
+        target = f"self.{self.identifier(synapse.name)}"
         if delay:
-            self.processes.add("AxonDelay")
-            shape = lava_shape(self.graph[path[0].src].shape)
-            self.lines.append(
-                f"self.{identifier}_delay = AxonDelay(shape={shape}, delay={delay}, name={synapse.name + '.delay'!r})"
-            )
-            self.lines.append(f"{source}.s_out.connect(self.{identifier}_delay.s_in)")
-            source = f"self.{identifier}_delay"
-        flatten = ".flatten()" if len(path) > 1 and len(self.graph[path[0].src].shape) > 1 else ""
-        self.lines.append(f"{source}.s_out{flatten}.connect(self.{identifier}.s_in)")
-        self.lines.append(f"self.{identifier}.a_out.connect(self.{self._identifier(node.name)}.a_in)")
-
-    def _process(self, kind: str, identifier: str, name: str, arguments: dict[str, Any]) -> None:
-        self.processes.add(kind)
-        self.lines.append(f"self.{identifier} = {kind}(")
-        self.lines += [f"    {key}={value!r}," for key, value in {"name": name, **arguments}.items()]
-        self.lines.append(")")
-
-    # -- small things ---------------------------------------------------------------------------
+            self.used.add("AxonDelay")
+            shape = lava_shape(population.shape)
+            self.lines += [
+                f"{target}_delay = AxonDelay(shape={shape}, delay={delay}, name={synapse.name + '.delay'!r})",
+                f"{source}.s_out.connect({target}_delay.s_in)",
+            ]
+            source = f"{target}_delay"
+        flatten = ".flatten()" if len(path) > 1 and len(population.shape) > 1 else ""
+        self.lines += [
+            f"{source}.s_out{flatten}.connect({target}.s_in)",
+            f"{target}.a_out.connect(self.{self.identifier(node.name)}.a_in)",
+        ]
 
     def _path_to(self, synapse: Node) -> list[Edge]:
         """Edges from the population that feeds a synapse op: one, or two with a Flatten between."""
@@ -241,51 +190,6 @@ class _Writer:
         while not self.graph[path[0].src].is_neuron:
             path.insert(0, self.graph.in_edges(path[0].src)[0])
         return path
-
-    def _source_shape(self, synapse: Node) -> tuple[int, ...]:
-        return self.graph[self._path_to(synapse)[0].src].shape
-
-    def _array(self, name: str, array: np.ndarray) -> str:
-        self.arrays[name] = array
-        return f"arrays[{name!r}]"
-
-    def _identifier(self, name: str) -> str:
-        if name not in self.names:
-            text = re.sub(r"\W", "_", name)
-            text = f"_{text}" if text[0].isdigit() or keyword.iskeyword(text) or text in _RESERVED else text
-            taken = set(self.names.values())
-            while text in taken:
-                text += "_"
-            self.names[name] = text
-        return self.names[name]
-
-
-class _Raw:
-    """A piece of source code among arguments that are printed with repr."""
-
-    def __init__(self, code: str) -> None:
-        self.code = code
-
-    def __repr__(self) -> str:
-        return self.code
-
-
-_IMPORTS = {
-    "Conv": "from lava.proc.conv.process import Conv",
-    "Dense": "from lava.proc.dense.process import Dense",
-    "LIFReset": "from lava.proc.lif.process import LIFReset",
-}
-_CONV_DEFAULTS = {"padding": (0, 0), "stride": (1, 1), "dilation": (1, 1), "groups": 1}
-_OURS = {"SoftResetLIF", "AxonDelay"}
-_RESERVED = {"neurons", "steps"}
-
-
-def _in_lava_order(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return to_lava(np.broadcast_to(array, shape), shape).astype(np.int32)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _dims(shape: tuple[int, ...]) -> str:

@@ -89,3 +89,63 @@ if __name__ == "__main__":
         print("equal to the compiler's integer reference:", "yes" if same else "NO")
     sys.exit(1 if wrong else 0)
 '''
+
+RAW_HEADER = '''\
+"""{title}
+
+Needs lava-nc and numpy; `hsnn_lava` beside this file holds the processes that Lava lacks.
+
+Time: row t of the data is presented in step t + 1 (Lava counts from 1). Each synapse process adds one
+step. With a reset interval, the populations of layer L return to their start state as the steps
+L + 1, L + 1 + interval, ... begin.
+
+Layout: Lava's, (width, height, channels). Potentials are integers; v > vth * 2**6 fires.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+# First, so that lava-nc can be imported on Python 3.11 and newer.
+from hsnn_lava import {ours}  # isort: skip
+{imports}
+
+HERE = Path(__file__).parent
+RESET_INTERVAL = {reset}
+
+
+class Network:
+    """The processes, connected.
+
+    Args:
+        inputs: spikes (0, 1) or payloads, integers:
+
+{inputs}
+    """
+
+    def __init__(self, inputs):
+        arrays = np.load(HERE / "arrays.npz")
+        self.steps = len(inputs[{first}])
+'''
+
+RAW_FOOTER = '''
+
+        self.neurons = {{
+{neurons}
+        }}
+
+
+def run(inputs):
+    """Run on Lava's CPU backend; returns what each population put out, [steps, ...]."""
+    with tempfile.TemporaryDirectory() as directory:
+        network = Network(inputs)
+        recorded = simulate(network, {{name: ["s"] for name in network.neurons}}, directory=directory)
+        return {{name: np.array(array) for (name, _), array in recorded.items()}}
+
+
+if __name__ == "__main__":
+    for name, array in run(dict(np.load(sys.argv[1]))).items():
+        print(name, array.shape, "sum", array.sum())
+'''

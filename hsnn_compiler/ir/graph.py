@@ -17,6 +17,7 @@ from hsnn_compiler.diagnostics import Source, refuse
 from hsnn_compiler.ir.dynamics import NEURON_OPS, SPIKING_OPS, Dynamics
 from hsnn_compiler.ir.ops import SYNAPSE_OPS, kind_of
 from hsnn_compiler.ir.order import groups
+from hsnn_compiler.ir.origin import Origin
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
 from hsnn_compiler.ir.types import Placement, TensorType
 
@@ -107,11 +108,11 @@ class Graph:
     Attributes:
         name: name of the model.
         timesteps: steps per sample, None while there is no time in the graph.
+        origin: what its file said besides; None if it came from none.
     """
 
-    def __init__(self, name: str = "model", timesteps: int | None = None) -> None:
-        self.name = name
-        self.timesteps = timesteps
+    def __init__(self, name: str = "model", timesteps: int | None = None, origin: Origin | None = None) -> None:
+        self.name, self.timesteps, self.origin = name, timesteps, origin
         self._net = nx.MultiDiGraph()
         self._connected = 0  # edges added so far: networkx groups edges by source, this keeps their order
 
@@ -186,7 +187,7 @@ class Graph:
 
     def copy(self) -> Graph:
         """A graph that can be changed without changing this one (nodes are shared, they are frozen)."""
-        other = Graph(self.name, self.timesteps)
+        other = Graph(self.name, self.timesteps, self.origin)
         other._net, other._connected = self._net.copy(), self._connected
         return other
 
@@ -221,7 +222,7 @@ class Graph:
 
     def with_delays(self, delay: Callable[[Edge], int]) -> Graph:
         """A copy in which every edge has the delay that the function gives it."""
-        other = Graph(self.name, self.timesteps)
+        other = Graph(self.name, self.timesteps, self.origin)
         for node in self:
             other.add(node)
         for edge in self.edges_as_added():
@@ -289,7 +290,7 @@ class Graph:
 
     def sorted(self) -> Graph:
         """The same graph with its nodes in topological order."""
-        other = Graph(self.name, self.timesteps)
+        other = Graph(self.name, self.timesteps, self.origin)
         for node in self.topological():
             other._net.add_node(node.name, node=node)
         for edge in self.edges_as_added():

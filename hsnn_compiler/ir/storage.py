@@ -19,40 +19,89 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import HsnnError, refuse
 from hsnn_compiler.ir.graph import Edge, Graph, Node
-from hsnn_compiler.ir.ops import OPS, is_nir
+from hsnn_compiler.ir.metadata import NAME, keys_for, put, read_dict, read_metadata, write_dict
+from hsnn_compiler.ir.nesting import Level, is_marker, nest
+from hsnn_compiler.ir.ops import EXTENSION_OPS, OPS, is_nir
+from hsnn_compiler.ir.origin import Form, Origin, as_it_lay
 from hsnn_compiler.ir.records import NODE_FIELDS, from_record, to_record
 
 FORMAT = 1
 _EXTENSION = "hsnn."
+EXTENSIONS = frozenset(cls.__name__ for cls in EXTENSION_OPS)
 
 
 def write(graph: Graph, path: str | Path, *, plain: bool = False) -> None:
-    """Write a graph. With `plain`, annotations are left out and neuron parameters are written in full
-    shape, so that the file holds nothing but NIR; every op must then be a NIR primitive (else E0321).
+    """Write a graph. With `plain`, annotations are left out, so that the file holds nothing but NIR; every op
+    must then be a NIR primitive (else E0321). What came from a file looks as it did there: subgraphs
+    are nested, parameters have their dtype and shape; others are written in the shape of the population.
     """
     if plain:
-        foreign = [node.name for node in graph if not is_nir(node.op)]
+        foreign = [node.name for node in graph if not is_nir(node.op) and not is_marker(node)]
         if foreign:
             raise refuse("E0321", f"not NIR primitives: {', '.join(foreign)}", supported="NIR primitives only")
+        whole = nest(graph)
     with h5py.File(path, "w") as file:
         file.create_dataset("version", data=nir.version, dtype=h5py.string_dtype())
         group = file.create_group("node")
-        _put(group, "type", "NIRGraph")
-        nodes = group.create_group("nodes")
-        for node in graph:
-            _write_node(nodes.create_group(node.name), node, plain)
-        edges = graph.edges_as_added()
-        pairs = np.array([(edge.src, edge.dst) for edge in edges], dtype=object).reshape(-1, 2)
-        group.create_dataset("edges", data=pairs, dtype=h5py.string_dtype())
-        if not plain:
-            header = {
-                "format": FORMAT,
-                "name": graph.name,
-                "timesteps": graph.timesteps,
-                "order": [node.name for node in graph],
-                "edges": [list(edge) for edge in edges],
-            }
-            _put(group.create_group("metadata"), "hsnn", json.dumps(header))
+        if plain:
+            _write_level(group, whole, graph.origin or Origin())
+        else:
+            _write_annotated(group, graph)
+
+
+def _write_level(group: h5py.Group, level: Level, origin: Origin, name: str = "") -> None:
+    """One plain graph or subgraph, with those inside it."""
+    put(group, "type", "NIRGraph")
+    nodes = group.create_group("nodes")
+    keys = keys_for([*level.nodes, *level.inner])
+    for key, node in level.nodes.items():
+        place = nodes.create_group(keys[key])
+        _write_op(place, node, origin.forms.get(node.name, {}))
+        _write_metadata(place, node.op.metadata, key if key != keys[key] else "")
+    for key, inner in level.inner.items():
+        _write_level(nodes.create_group(keys[key]), inner, origin, key if key != keys[key] else "")
+    _write_edges(group, [(keys[src], keys[dst]) for src, dst in level.edges])
+    _write_metadata(group, origin.metadata.get(level.path, {}), name)
+
+
+def _write_annotated(group: h5py.Group, graph: Graph) -> None:
+    put(group, "type", "NIRGraph")
+    nodes = group.create_group("nodes")
+    keys = keys_for([node.name for node in graph])
+    for node in graph:
+        place = nodes.create_group(keys[node.name])
+        compact = _write_op(place, node, {})
+        _write_annotations(place, node, compact)
+        write_dict(place["metadata"], getattr(node.op, "metadata", {}))
+    edges = graph.edges_as_added()
+    _write_edges(group, [(keys[edge.src], keys[edge.dst]) for edge in edges])
+    header = {
+        "format": FORMAT,
+        "name": graph.name,
+        "timesteps": graph.timesteps,
+        "order": [node.name for node in graph],
+        "edges": [list(edge) for edge in edges],
+    }
+    renamed = {name: key for name, key in keys.items() if name != key}
+    if renamed:
+        header["keys"] = renamed
+    metadata = group.create_group("metadata")
+    if graph.origin:
+        header["origin"] = [graph.origin.subgraphs, graph.origin.forms, list(graph.origin.metadata)]
+        for i, values in enumerate(graph.origin.metadata.values()):
+            write_dict(metadata.create_group(f"hsnn_origin/{i}"), values)
+    put(metadata, "hsnn", json.dumps(header))
+
+
+def _write_metadata(group: h5py.Group, values: dict[str, Any], name: str) -> None:
+    if name:
+        values = {**values, NAME: name}
+    if values:
+        write_dict(group.create_group("metadata"), values)
+
+
+def _write_edges(group: h5py.Group, pairs: list[tuple[str, str]]) -> None:
+    group.create_dataset("edges", data=np.array(pairs, dtype=object).reshape(-1, 2), dtype=h5py.string_dtype())
 
 
 def read(path: str | Path) -> Graph:
@@ -71,9 +120,10 @@ def _read_graph(file: h5py.File, name: str) -> Graph:
         raise refuse("E0322", f"{name} holds no NIR graph", supported=".nir files")
     group = file["node"]
     header = _header(group)
-    graph = Graph(header.get("name", name), header.get("timesteps"))
+    graph = Graph(header.get("name", name), header.get("timesteps"), _origin(group, header))
+    keys = header.get("keys", {})
     for node in header.get("order", list(group["nodes"])):
-        graph.add(_read_node(node, group["nodes"][node]))
+        graph.add(_read_node(node, group["nodes"][keys.get(node, node)]))
     pairs = [(a.decode(), b.decode()) for a, b in group["edges"][()]]
     for edge in header.get("edges", pairs):
         try:
@@ -83,20 +133,32 @@ def _read_graph(file: h5py.File, name: str) -> Graph:
     return graph
 
 
-def _write_node(group: h5py.Group, node: Node, plain: bool) -> None:
+def _origin(group: h5py.Group, header: dict[str, Any]) -> Origin | None:
+    if "origin" not in header:
+        return None
+    subgraphs, forms, named = header["origin"]
+    metadata = {name: read_dict(group[f"metadata/hsnn_origin/{i}"]) for i, name in enumerate(named)}
+    forms = {node: {key: Form(d, tuple(shape)) for key, (d, shape) in of.items()} for node, of in forms.items()}
+    return Origin(subgraphs, metadata, forms)
+
+
+def _write_op(group: h5py.Group, node: Node, forms: dict[str, Form]) -> dict[str, list[int]]:
+    """Type and parameters; returns the shapes of those written in the shape of the population."""
     name, record = to_record(node.op)
     compact: dict[str, list[int]] = {}
-    _put(group, "type", name if is_nir(node.op) else _EXTENSION + name)
+    put(group, "type", name if is_nir(node.op) else _EXTENSION + name)
     for key, value in record.items():
         if value is None:
             continue
-        if _is_per_neuron(node, value):
+        form = forms.get(key)
+        if form is not None and (not node.is_neuron or np.shape(value) == form.shape):
+            value = as_it_lay(value, form, reshape=not node.is_neuron)  # NIR wants one shape for all of a neuron
+        elif _is_per_neuron(node, value):
             # NIR wants one value per neuron; ours may be one per channel, and is again when read back.
             compact[key] = list(value.shape)
             value = np.ascontiguousarray(np.broadcast_to(value, node.shape))
-        _put(group, key, value)
-    if not plain:
-        _write_annotations(group, node, compact)
+        put(group, key, value)
+    return compact
 
 
 def _is_per_neuron(node: Node, value: Any) -> bool:
@@ -118,9 +180,9 @@ def _write_annotations(group: h5py.Group, node: Node, compact: dict[str, list[in
             name, record = to_record(value)
             notes[field] = [name, {key: _json(item, arrays) for key, item in record.items()}]
     metadata = group.create_group("metadata")
-    _put(metadata, "hsnn", json.dumps(notes))
+    put(metadata, "hsnn", json.dumps(notes))
     for i, array in enumerate(arrays):
-        _put(metadata, f"hsnn_{i}", array)
+        put(metadata, f"hsnn_{i}", array)
 
 
 def _read_node(name: str, group: h5py.Group) -> Node:
@@ -128,6 +190,7 @@ def _read_node(name: str, group: h5py.Group) -> Node:
     if kind not in OPS:
         raise refuse("E0322", f"node {name} has the unknown type {kind}", supported=", ".join(OPS))
     record = {}
+    is_primitive = kind not in EXTENSIONS  # which hold arrays only, also of no dimension
     for key, item in group.items():
         if key in ("type", "metadata"):
             continue
@@ -135,7 +198,7 @@ def _read_node(name: str, group: h5py.Group) -> Node:
         if isinstance(value, bytes):
             value = value.decode()
         elif isinstance(value, np.generic):
-            value = value.item()
+            value = np.asarray(value) if value.dtype.kind == "f" and is_primitive else value.item()
         elif value.dtype.kind in "iu" and value.ndim == 1:
             value = value.tolist()
         record[key] = value
@@ -154,6 +217,8 @@ def _read_node(name: str, group: h5py.Group) -> Node:
         field: from_record(kind, {key: _unjson(item, group["metadata"]) for key, item in annotation.items()})
         for field, (kind, annotation) in notes.items()
     }
+    if is_nir(op):
+        op.metadata = read_metadata(group)
     return Node(name, op, **annotations)
 
 
@@ -183,13 +248,3 @@ def _unjson(value: Any, metadata: h5py.Group) -> Any:
     if isinstance(value, dict):
         return metadata[f"hsnn_{value['array']}"][()]
     return value
-
-
-def _put(group: h5py.Group, name: str, value: Any) -> None:
-    if isinstance(value, str):
-        group.create_dataset(name, data=value, dtype=h5py.string_dtype())
-    elif isinstance(value, np.ndarray) and value.size > 64:
-        group.create_dataset(name, data=value, compression="gzip", shuffle=True)
-    else:
-        empty = isinstance(value, (list, tuple)) and not value
-        group.create_dataset(name, data=np.zeros(0, np.int64) if empty else value)

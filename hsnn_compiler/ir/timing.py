@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from hsnn_compiler.ir.graph import Graph
-from hsnn_compiler.ir.order import groups
+import networkx as nx
+
+from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.order import groups, is_loop
 
 
 def layers(graph: Graph) -> dict[str, int]:
-    """Layer of every node: the largest number of delayed edges on a way to it, loops not counted.
+    """Layer of every node: the largest number of delayed edges on a way to it.
 
     In a graph in which every synapse op adds one step, as on Loihi, a population of layer L first
-    sees in step L (counted from 0) what was presented in step 0.
+    sees in step L (counted from 0) what was presented in step 0. Ways through a loop have no largest
+    number: within one it is the smallest, from where the loop is entered.
     """
     layer: dict[str, int] = {}
     for group in groups(graph):
         members = {node.name for node in group}
-        inside = dict.fromkeys(members, 0)
-        for node in group:
-            inside[node.name] = max(
-                (
-                    (inside[edge.src] if edge.src in members else layer[edge.src]) + (edge.delay > 0)
-                    for edge in graph.in_edges(node.name)
-                    if edge.src not in members or not edge.delay
-                ),
-                default=0,
-            )
-        layer.update(inside)
+        entered = {
+            node.name: max(layer[edge.src] + (edge.delay > 0) for edge in outside)
+            for node in group
+            if (outside := [edge for edge in graph.in_edges(node.name) if edge.src not in members])
+        }
+        layer.update(_within_loop(graph, group, entered) if is_loop(graph, group) else entered)
+        for name in members:
+            layer.setdefault(name, 0)
     return layer
+
+
+def _within_loop(graph: Graph, group: list[Node], entered: dict[str, int]) -> dict[str, int]:
+    """Layers of the nodes of a loop, from those at which it is entered."""
+    ways = nx.DiGraph()
+    outside = object()
+    ways.add_node(outside)
+    ways.add_weighted_edges_from((outside, name, number) for name, number in entered.items())
+    members = {node.name for node in group}
+    for edge in (edge for node in group for edge in graph.out_edges(node.name) if edge.dst in members):
+        steps = int(edge.delay > 0)
+        known = ways.get_edge_data(edge.src, edge.dst)
+        ways.add_edge(edge.src, edge.dst, weight=min(steps, known["weight"]) if known else steps)
+    found = nx.single_source_dijkstra_path_length(ways, outside)
+    return {name: number for name, number in found.items() if name is not outside}
 
 
 def waits(graph: Graph) -> dict[str, int]:

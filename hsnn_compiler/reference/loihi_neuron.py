@@ -7,7 +7,9 @@ s = v > (vth << 6);   v[s] = 0   or   v[s] -= vth << 6
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +18,6 @@ from hsnn_compiler.ir.quant import STATE_SHIFT
 
 LIMIT = 2**23
 UNITY, DECAY_SHIFT = 4096, 12
-INT32_SAFE = 2**24
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class NeuronParameters:
         bias: ``bias_mant << bias_exp``, int64, broadcastable against [batch, ...].
         v_init: membrane potential at the start of a sample.
         reset: ``"zero"`` or ``"subtract"``.
+        spikes: whether it puts out spikes, or else its potential.
     """
 
     du: int
@@ -36,6 +38,64 @@ class NeuronParameters:
     bias: Tensor
     v_init: int = 0
     reset: str = "zero"
+    spikes: bool = True
+
+
+class Population(Protocol):
+    """State of a batch of one population.
+
+    Attributes:
+        u, v: recorded state after the last step, int64 [batch, ...].
+        saturated: neuron-steps so far in which a number left its format.
+        dtype: of what `step` returns.
+    """
+
+    u: Tensor
+    v: Tensor
+    saturated: int
+    dtype: torch.dtype
+
+    def restart(self) -> None:
+        """Return to the start state."""
+
+    def step(self, a: Tensor) -> Tensor:
+        """One step on synaptic input `a` [batch, ...], integers; returns what the population puts out."""
+
+
+class Lif:
+    """A population of LIF neurons (see `Population`).
+
+    Args:
+        parameters: of the population.
+        shape: [batch, ...].
+    """
+
+    def __init__(self, parameters: NeuronParameters, shape: tuple[int, ...]) -> None:
+        self.p, self.shape = parameters, shape
+        self.threshold = parameters.vth << STATE_SHIFT
+        self.forgets, self.holds = parameters.du + 1 == UNITY, parameters.dv == 0
+        self.dtype = torch.int8 if parameters.spikes else torch.int32
+        self.saturated = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """u = 0, v = v_init."""
+        self.u = torch.zeros(self.shape, dtype=torch.int64)
+        self.v = torch.full(self.shape, self.p.v_init, dtype=torch.int64)
+
+    def step(self, a: Tensor) -> Tensor:
+        """Spikes of one step, or the potential of neurons that do not spike."""
+        p = self.p
+        arriving = int32(a) << STATE_SHIFT
+        total = int32(arriving if self.forgets else decay(self.u, UNITY - (p.du + 1)) + arriving)
+        self.u = wrap(total)
+        self.saturated += int((self.u != total).sum())
+        v = (self.v if self.holds else decay(self.v, UNITY - p.dv)) + self.u + p.bias
+        clipped = v.clamp(-LIMIT + 1, LIMIT - 1)
+        self.saturated += int((clipped != v).sum())
+        s = clipped > self.threshold
+        self.v = clipped - s * self.threshold if p.reset == "subtract" else clipped.masked_fill(s, 0)
+        return s if p.spikes else self.v
 
 
 @dataclass
@@ -43,41 +103,32 @@ class Scan:
     """Result of a scan.
 
     Attributes:
-        spikes: [time, batch, ...], int8.
-        states: the kept ones, [time, batch, ...], int64.
-        v: membrane potential after the last step.
-        saturated: neuron-steps in which u wrapped or v saturated.
+        output: what the population put out, [time, batch, ...]: int8 spikes, or int32.
+        states: the kept ones, int32 [time, batch, ...].
     """
 
-    spikes: Tensor
+    output: Tensor
     states: dict[str, Tensor]
-    v: Tensor
-    saturated: int
 
 
-def scan(p: NeuronParameters, current: Tensor, keep: frozenset[str] = frozenset()) -> Scan:
-    """Run one window of time steps on synaptic input `current`, int64 [time, batch, ...]."""
-    u = torch.zeros_like(current[0])
-    v = torch.full_like(current[0], p.v_init)
-    threshold = p.vth << STATE_SHIFT
-    spikes = torch.empty(current.shape, dtype=torch.int8)
-    states = {name: torch.empty_like(current) for name in keep & {"u", "v"}}
-    forgets, holds = p.du + 1 == UNITY, p.dv == 0
-    saturated = 0
+def scan(population: Population, current: Tensor, keep: Collection[str] = (), restarts: Collection[int] = ()) -> Scan:
+    """Run a population on synaptic input `current`, integers [time, batch, ...].
+
+    Args:
+        population: goes on from the state it is in.
+        current: one window of time steps.
+        keep: ``u``, ``v``: states to return.
+        restarts: steps of the window, counted from 0, before which it returns to its start state.
+    """
+    output = torch.empty(current.shape, dtype=population.dtype)
+    states = {name: torch.empty(current.shape, dtype=torch.int32) for name in keep if name in ("u", "v")}
     for t, a in enumerate(current):
-        arriving = int32(a) << STATE_SHIFT
-        total = int32(arriving if forgets else decay(u, UNITY - (p.du + 1)) + arriving)
-        u = wrap(total)
-        saturated += int((u != total).sum())
-        v = (v if holds else decay(v, UNITY - p.dv)) + u + p.bias
-        clipped = v.clamp(-LIMIT + 1, LIMIT - 1)
-        saturated += int((clipped != v).sum())
-        s = clipped > threshold
-        v = clipped - s * threshold if p.reset == "subtract" else clipped.masked_fill(s, 0)
-        spikes[t] = s
+        if t in restarts:
+            population.restart()
+        output[t] = population.step(a)
         for name, state in states.items():
-            state[t] = u if name == "u" else v
-    return Scan(spikes, states, v, saturated)
+            state[t] = getattr(population, name)
+    return Scan(output, states)
 
 
 def decay(x: Tensor, factor: int) -> Tensor:
@@ -92,5 +143,5 @@ def wrap(u: Tensor) -> Tensor:
 
 
 def int32(x: Tensor) -> Tensor:
-    """What is left of a number that Lava stores in 32 bits."""
+    """What is left of a number that Lava stores in 32 bits, int64."""
     return x.to(torch.int32).to(torch.int64)

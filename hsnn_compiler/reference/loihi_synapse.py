@@ -1,7 +1,8 @@
-"""Integer synapses, bit for bit as Lava's ``fixed_pt`` Dense and Conv compute them.
+"""Integer synapses, bit for bit as Lava's ``fixed_pt`` Dense, Sparse and Conv compute them.
 
-Both deliver what they computed in the step before; the executors account for that one step
-in the schedule, so here time is aligned: the currents of a step follow from its spikes.
+All deliver what they computed in the step before; that one step is in the edges or the schedule, so
+here time is aligned: the currents of a step follow from its spikes. Dense and Sparse are the same
+arithmetic. Numbers have 32 bits and wrap (a convolution's 24).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from torch import Tensor
 from hsnn_compiler.ir.shapes import conv_padding
 
 FLOAT32_EXACT = 2**24  # integers up to here are exact in float32, also as partial sums
+FLOAT64_EXACT = 2**53
 CONV_WRAP = 2**24
+HALF = 16  # bits of the lower part of a payload, where even float64 would round
 
 
 class IntegerSynapse:
-    """Integer dot products or convolutions of binary spikes, batched, exact.
+    """Integer dot products or convolutions, batched, exact.
 
     Args:
         weight: integers, [out, in] or [out, in/groups, kernel...]. Those of a dense op become what
@@ -29,17 +32,21 @@ class IntegerSynapse:
         exponent: power of two on the accumulated sum of a dense op (a negative one floors, as a
             right shift does). Convolutions ignore it in Lava, so it must be 0 there.
         bits: weight precision of a dense op. Convolutions ignore it in Lava.
+        message_bits: 0: whatever is not 0 counts as one spike; else payloads are multiplied.
     """
 
-    def __init__(self, weight: np.ndarray, op: Any = None, exponent: int = 0, bits: int = 8) -> None:
-        self.exponent = exponent
+    def __init__(
+        self, weight: np.ndarray, op: Any = None, exponent: int = 0, bits: int = 8, message_bits: int = 0
+    ) -> None:
+        self.exponent, self.message_bits = exponent, message_bits
         self.is_conv = weight.ndim > 2
         if not self.is_conv:
             weight = lava_dense_weights(weight, bits)
-        # float32 kernels are the fast ones; they are exact as long as no partial sum can leave 24 bits.
-        largest = int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max(initial=0))
-        self.dtype = torch.float32 if largest < FLOAT32_EXACT else torch.float64
+        # What a sum can reach for inputs of 0 and 1; it says which arithmetic is exact.
+        self.reach = int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max(initial=0))
+        self.dtype = torch.float32 if self.reach < FLOAT32_EXACT else torch.float64
         self.weight = torch.from_numpy(np.ascontiguousarray(weight)).to(self.dtype)
+        self._wide = self.weight.to(torch.float64) if message_bits else self.weight
         if self.is_conv:
             self.function = F.conv1d if weight.ndim == 3 else F.conv2d
             self.stride, self.dilation = _ints(op.stride), _ints(op.dilation)
@@ -47,17 +54,36 @@ class IntegerSynapse:
             self.sides = [side for both in reversed(conv_padding(op)) for side in both]
 
     def __call__(self, spikes: Tensor) -> Tensor:
-        """Spikes [n, ...], 0 or 1, to integer currents [n, ...], int64."""
-        x = spikes.to(self.dtype)
+        """Spikes or payloads [n, ...], integers (int8 for 0 and 1 only), to integer currents [n, ...], int32."""
+        if self.message_bits:
+            total = self._graded(spikes)
+        else:
+            binary = spikes if spikes.dtype == torch.int8 else spikes != 0  # int8: of a population, 0 or 1
+            total = self._sum(binary.to(self.dtype), self.weight)
         if self.is_conv:
-            if any(self.sides):
-                x = F.pad(x, self.sides)
-            total = self.function(x, self.weight, None, self.stride, 0, self.dilation, self.groups).to(torch.int64)
-            return (total + CONV_WRAP // 2) % CONV_WRAP - CONV_WRAP // 2
-        total = F.linear(x, self.weight).to(torch.int64)
+            return ((total + CONV_WRAP // 2) % CONV_WRAP - CONV_WRAP // 2).to(torch.int32)
+        total = total.to(torch.int32)
         if self.exponent > 0:
             return total << self.exponent
         return total >> -self.exponent if self.exponent else total
+
+    def _graded(self, payloads: Tensor) -> Tensor:
+        reach = self.reach * max(abs(int(payloads.min())), abs(int(payloads.max())), 1)
+        if reach < FLOAT32_EXACT:
+            return self._sum(payloads.to(self.dtype), self.weight)
+        if reach < FLOAT64_EXACT:
+            return self._sum(payloads.to(torch.float64), self._wide)
+        high, low = payloads >> HALF, payloads & (2**HALF - 1)
+        parts = [self._sum(part.to(torch.float64), self._wide) for part in (high, low)]
+        return (parts[0] << HALF) + parts[1]
+
+    def _sum(self, x: Tensor, weight: Tensor) -> Tensor:
+        if not self.is_conv:
+            return F.linear(x, weight).to(torch.int64)
+        if any(self.sides):
+            x = F.pad(x, self.sides)
+        out = self.function(x, weight, None, self.stride, 0, self.dilation, self.groups)  # type: ignore[operator]
+        return out.to(torch.int64)
 
 
 def lava_dense_weights(weight: np.ndarray, num_weight_bits: int = 8) -> np.ndarray:

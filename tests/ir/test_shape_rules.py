@@ -293,7 +293,26 @@ def test_a_loop_is_one_group_in_the_order_of_one_step() -> None:
     found = groups(graph)
     assert [[node.name for node in group] for group in found] == [["in"], ["back", "cell"], ["out"], ["own"]]
     assert [is_loop(graph, group) for group in found] == [False, True, False, True]
-    assert layers(graph) == {"in": 0, "back": 0, "cell": 0, "out": 0, "own": 0}
+    assert layers(graph) == {"in": 0, "back": 1, "cell": 0, "out": 0, "own": 0}
+
+
+def test_layers_count_delayed_edges() -> None:
+    """The longest way to what is in no loop; in a loop the first arrival, from where it is entered."""
+    graph = Graph()
+    for name in ("in", "w1", "n1", "w2", "n2", "w3", "n3", "out"):
+        graph.add(Node(name, ReLU()))
+    for i in (1, 2, 3):
+        graph.connect(Edge("in" if i == 1 else f"n{i - 1}", f"w{i}", delay=i))
+        graph.connect(Edge(f"w{i}", f"n{i}"))
+    graph.connect(Edge("n3", "out"))
+    graph.connect(Edge("in", "n2"))  # a shorter way
+    forward = {"in": 0, "w1": 1, "n1": 1, "w2": 2, "n2": 2, "w3": 3, "n3": 3, "out": 3}
+    assert layers(graph) == forward
+    graph.disconnect(Edge("in", "n2"))
+    graph.add(Node("back", ReLU()), Edge("n3", "back", delay=1))
+    graph.connect(Edge("back", "n1"))
+    assert layers(graph) == forward | {"back": 4}
+    assert layers(graph.sorted()) == forward | {"back": 4}
 
 
 def test_unique_names() -> None:

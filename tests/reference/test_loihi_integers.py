@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from picks import Picks, picks
 
-from hsnn_compiler.reference.loihi_neuron import NeuronParameters, scan
+from hsnn_compiler.reference.loihi_neuron import Lif, NeuronParameters, scan
 from hsnn_compiler.reference.loihi_synapse import FLOAT32_EXACT, IntegerSynapse, lava_dense_weights
 
 
@@ -90,10 +90,10 @@ def test_neuron(p: Picks) -> None:
         v_init=p.choice([0, 2**23 - 1, -(2**23) + 1, 77]),
         reset=p.choice(["zero", "subtract"]),
     )
-    done = scan(parameters, torch.from_numpy(current), frozenset("uv"))
+    done = scan(Lif(parameters, (2, 3)), torch.from_numpy(current), "uv")
     for index in np.ndindex(2, 3):
         rows = reference_neuron(parameters, int(bias[index]), current[(slice(None), *index)].tolist())
         got = zip(
-            *(x[(slice(None), *index)].tolist() for x in (done.spikes, done.states["u"], done.states["v"])), strict=True
+            *(x[(slice(None), *index)].tolist() for x in (done.output, done.states["u"], done.states["v"])), strict=True
         )
         assert list(got) == rows

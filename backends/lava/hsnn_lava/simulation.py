@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from lava.magma.compiler.compiler_graphs import find_processes
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
 from .processes.recorder import Recorder
+from .processes.tie import Tie
 from .runtime import GuardedRuntime
 
 
@@ -61,10 +63,8 @@ def simulate(
         files.update({(name, signal): Path(f"{stem}.{signal}.npy") for signal in signals})
 
     processes: list[AbstractProcess] = list(network.neurons.values())
+    _tie_together(processes)
     executable = processes[0].compile(Loihi2SimCfg(select_tag=tag))
-    apart = [process.name for process in processes if process not in executable.proc_builders]
-    if apart:
-        raise ValueError(f"not connected to {processes[0].name}, so Lava would not run: {', '.join(apart)}")
     runtime = GuardedRuntime(executable)
     try:
         runtime.initialize()
@@ -79,3 +79,12 @@ def simulate(
         for process in executable.proc_builders:
             process.runtime = None
     return {key: np.load(path, mmap_mode="c") for key, path in files.items()}
+
+
+def _tie_together(processes: Sequence[AbstractProcess]) -> None:
+    """Make all populations parts of one network: Lava silently leaves out what is not connected."""
+    reached = set(find_processes(processes[0]))
+    for process in processes:
+        if process not in reached:
+            reached.update(find_processes(process))
+            Tie(processes[0], process)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from preloaded import PreloadedLava
+from preloaded import PreloadedPool
 
 from hsnn_compiler.backends.lava import simulate
 from hsnn_compiler.backends.lava.presence import lava_version
@@ -94,8 +94,8 @@ def leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Leftovers:
 
 @pytest.fixture
 def fast_lava(lava: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Lava is imported once for all networks of a test."""
-    lava = PreloadedLava()
+    """Lava is imported once for all networks of a test; two threads can run some at the same time."""
+    lava = PreloadedPool()
     monkeypatch.setattr(simulate, "run_network", lava.run)
     yield
     lava.close()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -24,6 +26,7 @@ import hsnn_compiler.backends.lava.child as child
 from hsnn_compiler.backends.lava import runner
 
 Recorded = dict[tuple[str, str], np.ndarray]
+_NUMBERS = itertools.count()
 # Ours first: it makes lava-nc importable on Python 3.11 and newer.
 IMPORTS = ("hsnn_compiler.backends.lava.hsnn_lava", "lava.proc.conv.models", "lava.proc.dense.models")
 
@@ -32,6 +35,7 @@ class PreloadedLava:
     """`run` stands in for `run_network`."""
 
     def __init__(self) -> None:
+        self._prefix = f"hsnn_{os.getpid()}_test{next(_NUMBERS)}_"
         self._parent = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, **runner._ONE_THREAD},
@@ -54,7 +58,7 @@ class PreloadedLava:
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
         with tempfile.TemporaryDirectory() as folder:
-            job, prefix = Path(folder), f"hsnn_{os.getpid()}_test_"
+            job, prefix = Path(folder), self._prefix
             runner._write_job(job, prefix, network_dir, inputs, record, "fixed_pt")
             print(deadline_s, job, file=self._parent.stdin, flush=True)
             status = self._parent.stdout.readline().strip()
@@ -67,6 +71,27 @@ class PreloadedLava:
                 for index, (name, variables) in enumerate(record.items())
                 for variable in variables
             }
+
+
+class PreloadedPool:
+    """Several, for threads that run networks side by side: one mostly waits for its many processes."""
+
+    def __init__(self, size: int = 2) -> None:
+        self._all = [PreloadedLava() for _ in range(size)]
+        self._free: queue.SimpleQueue[PreloadedLava] = queue.SimpleQueue()
+        for lava in self._all:
+            self._free.put(lava)
+
+    def close(self) -> None:
+        for lava in self._all:
+            lava.close()
+
+    def run(self, *args: object, **options: object) -> Recorded:
+        lava = self._free.get()
+        try:
+            return lava.run(*args, **options)  # type: ignore[arg-type]
+        finally:
+            self._free.put(lava)
 
 
 def _serve() -> None:

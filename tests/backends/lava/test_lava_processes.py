@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hsnn_compiler.backends.lava.runner import run_network
+from hsnn_compiler.diagnostics import HsnnError
 
 pytestmark = pytest.mark.usefixtures("leftovers")
 
@@ -110,6 +111,59 @@ def test_a_loop_of_nothing_but_a_delay(network_dir: Callable[..., Path]) -> None
     """)
     result = run_network(folder, {}, {"neuron": ["u"]}, deadline_s=20)
     np.testing.assert_array_equal(result["neuron", "u"], [[0, 0], [0, 0], [64, 0], [64, 0], [64, 0]])
+
+
+PLACE_NETWORK = """\
+    import numpy as np
+    from hsnn_lava import AxonDelay, Place, SoftResetLIF
+    from lava.proc.io.source import RingBuffer
+
+
+    class Network:
+        def __init__(self, inputs):
+            x = RingBuffer(data=np.moveaxis(inputs["x"], 0, -1))
+            later = AxonDelay(shape=(2, 3), delay=inputs["delay"], name="later")
+            spread = Place(shape=(2, 3), out_shape=(5, 6), start=(1, 0), step=(3, 2), name="spread")
+            du = int(inputs["du"])  # so that u is what arrives
+            self.neurons = {
+                "later": SoftResetLIF(shape=(2, 3), du=du, vth=100000, name="n1"),
+                "spread": SoftResetLIF(shape=(5, 6), du=du, vth=100000, name="n2"),
+            }
+            x.s_out.connect(later.s_in)
+            later.s_out.connect(self.neurons["later"].a_in)
+            x.s_out.connect(spread.s_in)
+            spread.s_out.connect(self.neurons["spread"].a_in)
+            self.steps = len(inputs["x"])
+"""
+
+
+@pytest.mark.parametrize("tag", ["fixed_pt", "floating_pt"])
+@pytest.mark.parametrize("least", [0, 1])
+def test_delays_of_each_neuron_and_places(network_dir: Callable[..., Path], least: int, tag: str) -> None:
+    x = np.random.default_rng(2).integers(-9, 10, (9, 2, 3))
+    delay = np.array([[0, 3, 1], [4, 0, 2]]) + least
+    result = run_network(
+        network_dir(PLACE_NETWORK),
+        {"x": x, "delay": delay, "du": np.array(4095 if tag == "fixed_pt" else 1)},
+        {"later": ["u"], "spread": ["u"]},
+        deadline_s=60,
+        tag=tag,
+    )
+    unit = 64 if tag == "fixed_pt" else 1
+    for index in np.ndindex(2, 3):
+        wait = delay[index]
+        wanted = np.concatenate([np.zeros(wait, int), x[: 9 - wait, index[0], index[1]]])
+        np.testing.assert_array_equal(result["later", "u"][:, index[0], index[1]], unit * wanted)
+    spread = np.zeros((9, 5, 6), int)
+    spread[:, 1::3, 0:5:2] = x
+    np.testing.assert_array_equal(result["spread", "u"], unit * spread)
+
+
+def test_a_place_outside_is_refused(network_dir: Callable[..., Path]) -> None:
+    wrong = PLACE_NETWORK.replace("start=(1, 0)", "start=(2, 0)")
+    inputs = {"x": np.zeros((2, 2, 3), int), "delay": np.zeros((2, 3), int), "du": np.array(4095)}
+    with pytest.raises(HsnnError, match=r"E0113.*does not fit into"):
+        run_network(network_dir(wrong), inputs, {"later": ["u"]}, deadline_s=60)
 
 
 BIAS_NETWORK = """\

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from chip_graphs import random_network, signals
 from hypothesis import given, note, settings
-from lava_runs import assert_equal, on_lava
+from lava_runs import assert_equal, failures, on_lava
 from picks import Picks, picks
 
 from hsnn_compiler.ir import Graph
@@ -31,13 +31,8 @@ def test_a_few(seed: int) -> None:
 @pytest.mark.usefixtures("fast_lava")
 def test_many() -> None:
     """All that fail are named by their seed; `Picks.seeded(seed)` makes the network again."""
-    wrong = {}
-    for seed in SEEDS:
-        try:
-            assert_equal(*random_network(Picks.seeded(seed)))
-        except Exception as error:  # Lava's own failures count too
-            wrong[seed] = str(error)
-    assert not wrong, "\n".join(f"seed {seed}: {error}" for seed, error in wrong.items())
+    wrong = failures(SEEDS, lambda seed: assert_equal(*random_network(Picks.seeded(seed))))
+    assert not wrong, wrong
 
 
 @pytest.mark.slow

@@ -229,18 +229,25 @@ def test_an_unknown_population(bad_dir: Path, nothing_left: Any) -> None:
         run_network(bad_dir, {"mode": np.array("well")}, {"third": ["s"]}, deadline_s=60)
 
 
-def test_populations_that_are_not_connected(network_dir: Callable[..., Path], nothing_left: Any) -> None:
+def test_parts_that_do_not_touch_each_other(network_dir: Callable[..., Path], nothing_left: Any) -> None:
+    """Lava alone would run one of them and say nothing of the others."""
     folder = network_dir("""\
         from hsnn_lava import SoftResetLIF
 
 
         class Network:
             def __init__(self, inputs):
-                self.neurons = {name: SoftResetLIF(shape=(1,), name=name) for name in ("here", "there")}
-                self.steps = 1
+                self.neurons = {
+                    name: SoftResetLIF(shape=(number,), bias_mant=number, dv=4096, vth=100, name=name)
+                    for number, name in enumerate(("here", "there", "elsewhere"), 1)
+                }
+                self.steps = 2
     """)
-    with pytest.raises(HsnnError, match=r"not connected to here.*: there"):
-        run_network(folder, {}, {"here": ["s"]}, deadline_s=60)
+    record = {"here": ["v"], "there": ["s", "v"], "elsewhere": ["v"]}
+    recorded = run_network(folder, {}, record, deadline_s=60)
+    assert recorded["there", "s"].sum() == 0
+    for number, name in enumerate(record, 1):
+        np.testing.assert_array_equal(recorded[name, "v"], np.full((2, number), number))
 
 
 def test_lava_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,18 +21,21 @@ class AxonDelay(AbstractProcess):
 
         s_out(t) = s_in(t - delay)     and 0 for t <= delay (t counts from 1)
 
+    With one delay per neuron, each waits on its own.
+
     Works for binary and graded spikes. On the chip this is the axonal delay of the sending
     population, not a process of its own.
 
     Args:
         shape: shape of ``s_in`` and ``s_out``.
-        delay: steps, 0 or more.
+        delay: steps, 0 or more; one number, or an array of the given shape. In a loop that holds nothing
+            else that buffers, all of them must be at least 1.
         name: name of the process, used in messages.
     """
 
-    def __init__(self, *, shape: tuple[int, ...], delay: int, name: str | None = None) -> None:
-        if delay < 0:
-            raise ValueError(f"delay must be 0 or more steps, not {delay}")
+    def __init__(self, *, shape: tuple[int, ...], delay: int | np.ndarray, name: str | None = None) -> None:
+        if np.min(delay) < 0:
+            raise ValueError(f"delay must be 0 or more steps, not {np.min(delay)}")
         super().__init__(shape=shape, delay=delay, name=name)
         self.s_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
@@ -45,18 +48,22 @@ class _AbstractAxonDelayModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.line = np.zeros((proc_params["delay"], *proc_params["shape"]), self.dtype)
+        self.delay = np.broadcast_to(proc_params["delay"], proc_params["shape"])
+        # One row per step: the last received ones, for the longest delay.
+        self.line = np.zeros((int(self.delay.max()) + 1, *proc_params["shape"]), self.dtype)
 
     def run_spk(self) -> None:
         """One step."""
-        if len(self.line) == 0:
-            self.s_out.send(self.s_in.recv())
-            return
-        # Send first: what is sent does not depend on this step's input, and in a loop the
-        # neuron upstream may be waiting for it before it sends.
-        slot = (self.time_step - 1) % len(self.line)
-        self.s_out.send(self.line[slot])
-        self.line[slot] = self.s_in.recv()
+        rows = len(self.line)
+        now = self.time_step % rows
+        if self.delay.min() == 0:
+            self.line[now] = self.s_in.recv()
+        sent = np.take_along_axis(self.line, ((self.time_step - self.delay) % rows)[None], axis=0)[0]
+        # What is sent does not depend on this step's input: in a loop the neuron upstream may be
+        # waiting for it before it sends.
+        self.s_out.send(sent)
+        if self.delay.min() > 0:
+            self.line[now] = self.s_in.recv()
 
 
 @implements(proc=AxonDelay, protocol=LoihiProtocol)

@@ -1,0 +1,139 @@
+"""Which Lava process a node becomes, and its arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hsnn_compiler.backends.lava.layout import conv_arguments, dense_weights, lava_shape, to_lava
+from hsnn_compiler.backends.lava.writer import Code, Writer
+from hsnn_compiler.ir.graph import Node
+from hsnn_compiler.ir.quant import NeuronQuant, SigmaDeltaQuant, WeightQuant
+
+# Lava's Dense adds the columns of active inputs, its Sparse cuts them out of a csr_matrix first, which only
+# pays for large matrices; with payloads both multiply the whole. Measured with numpy 2.4 and scipy 1.17, where a
+# tenth of the inputs is active, at which size and share of weights other than zero Sparse takes less time.
+SPARSE_BINARY, SPARSE_GRADED = (2**18, 1 / 16), (2**14, 1 / 4)
+_CONV_DEFAULTS = {"padding": (0, 0), "stride": (1, 1), "dilation": (1, 1), "groups": 1}
+
+
+def is_soft(node: Node) -> bool:
+    """Whether the reset subtracts the threshold, for which Lava has no process."""
+    return node.is_spiking and node.dynamics is not None and node.dynamics.reset == "subtract"
+
+
+def is_sparse(quant: WeightQuant) -> bool:
+    """Whether a matrix is so large and has so few weights other than zero that Lava's Sparse is the faster process."""
+    size, share = SPARSE_GRADED if quant.message_bits else SPARSE_BINARY
+    return quant.integers.size >= size and int(np.count_nonzero(quant.integers)) <= share * quant.integers.size
+
+
+def synapse(
+    writer: Writer, node: Node, input_shape: tuple[int, ...], *, flat: bool = False, sparse: bool | None = None
+) -> str:
+    """Write a synapse process; returns the expression that stands for it.
+
+    Args:
+        writer: gets the lines and arrays.
+        node: a quantised synapse op.
+        input_shape: what feeds it, in the graph's layout.
+        flat: whether it is fed in the graph's order already, or by Lava's order of a flattened image.
+        sparse: whether to use Sparse for Dense; by default `is_sparse` says.
+    """
+    quant = node.quant
+    assert isinstance(quant, WeightQuant)
+    sparse = is_sparse(quant) if sparse is None else sparse
+    arguments: dict[str, Any] = {"name": node.name}
+    if node.kind.startswith("Conv"):
+        kernel = conv_arguments(node.op, quant.integers)
+        kernel["weight"] = writer.array(f"{node.name}.weight", kernel["weight"])
+        kernel["input_shape"] = lava_shape(input_shape)
+        arguments |= {key: value for key, value in kernel.items() if _CONV_DEFAULTS.get(key) != value}
+    else:
+        weights = quant.integers.astype(np.int32) if flat else dense_weights(quant.integers, input_shape)
+        arguments["weights"] = (_sparse if sparse else Writer.array)(writer, f"{node.name}.weight", weights)
+        if quant.exponent:
+            arguments["weight_exp"] = quant.exponent
+        if quant.bits != 8:
+            arguments["num_weight_bits"] = quant.bits
+    if quant.message_bits:
+        arguments["num_message_bits"] = quant.message_bits
+    kind = "Conv" if node.kind.startswith("Conv") else "Sparse" if sparse else "Dense"
+    return writer.process(kind, node.name, arguments)
+
+
+def _sparse(writer: Writer, name: str, weights: np.ndarray) -> Code:
+    """A matrix as its entries row by row, their columns, and where each row begins."""
+    rows, columns = np.nonzero(weights)
+    begins = np.searchsorted(rows, np.arange(len(weights) + 1))
+    parts = {"data": weights[rows, columns], "columns": columns.astype(np.int32), "rows": begins.astype(np.int32)}
+    codes = [writer.array(f"{name}.{part}", array) for part, array in parts.items()]
+    writer.used.add("csr_matrix")
+    return Code(f"csr_matrix(({', '.join(map(repr, codes))}), {weights.shape})")
+
+
+def lif(writer: Writer, node: Node, *, interval: int | Code | None, offset: int, bias: Code | None = None) -> str:
+    """Write a population of LIF neurons; returns the expression that stands for it.
+
+    Args:
+        writer: gets the lines and arrays.
+        node: a quantised neuron.
+        interval: steps between two returns to the start state, None for never.
+        offset: the first such step, counted from 1.
+        bias: the bias mantissas, where they are not those of the node.
+    """
+    quant = node.quant
+    assert isinstance(quant, NeuronQuant)
+    if bias is None:
+        bias = writer.array(f"{node.name}.bias_mant", in_lava_order(quant.bias_mant, node.shape))
+    arguments: dict[str, Any] = {
+        "name": node.name,
+        "shape": lava_shape(node.shape),
+        "du": quant.du,
+        "dv": quant.dv,
+        "vth": quant.vth,
+        "bias_mant": bias,
+        "bias_exp": quant.bias_exp,
+    }
+    if is_soft(node):
+        arguments["v_init"] = quant.v_init
+    elif quant.v_init:
+        arguments["v"] = quant.v_init
+    if interval is not None:
+        arguments |= {"reset_interval": interval, "reset_offset": offset}
+    kind = "SoftResetLIF" if is_soft(node) else "LIF" if interval is None else "LIFReset"
+    return writer.process(kind, node.name, arguments)
+
+
+def sigma_delta(writer: Writer, node: Node) -> str:
+    """Write sigma-delta neurons or a delta encoder; returns the expression that stands for it."""
+    quant = node.quant
+    assert isinstance(quant, SigmaDeltaQuant)
+    shape = lava_shape(node.shape)
+    exponents = {"spike_exp": quant.spike_exp, "state_exp": quant.state_exp, "cum_error": bool(node.op.cumulative)}
+    if node.kind == "DeltaEncoder":  # takes no name
+        return writer.process("Delta", node.name, {"shape": shape, "vth": quant.vth, **exponents})
+    writer.used.add("ActivationMode")
+    return writer.process(
+        "SigmaDelta",
+        node.name,
+        {
+            "name": node.name,
+            "shape": shape,
+            "vth": quant.vth,
+            "bias": writer.array(f"{node.name}.bias", in_lava_order(quant.bias, node.shape)),
+            "act_mode": Code(f"ActivationMode.{node.op.activation.upper()}"),
+            **exponents,
+        },
+    )
+
+
+def in_lava_order(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """One value per neuron, in Lava's layout, int32."""
+    return to_lava(np.broadcast_to(array, shape), shape).astype(np.int32)
+
+
+def size(shape: tuple[int, ...]) -> str:
+    """``2 x 3`` for (2, 3)."""
+    return " x ".join(map(str, shape))

@@ -1,0 +1,87 @@
+"""From the graph's annotations to what the integer arithmetic takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.graph import Node
+from hsnn_compiler.ir.ops import bias_of
+from hsnn_compiler.ir.quant import NeuronQuant, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.reference.loihi_neuron import Lif, NeuronParameters, Population
+from hsnn_compiler.reference.loihi_sigma_delta import SigmaDeltaParameters, SigmaDeltaPopulation
+
+SIGMA_DELTA_OPS = ("SigmaDelta", "DeltaEncoder")
+STRUCTURAL_OPS = ("Input", "Output", "Flatten", "Concat", "Delay", "NoOp", "Spread")
+"""Ops on the chip that compute nothing: they say what goes where, and when."""
+
+
+def is_population(node: Node) -> bool:
+    """Whether a node has a state: neurons of every kind, and delta encoders."""
+    return node.is_neuron or node.kind in SIGMA_DELTA_OPS
+
+
+def unquantised(node: Node) -> Finding | None:
+    """What is missing before a node of the chip means something in integers (E0105)."""
+    fits = (
+        isinstance(node.quant, NeuronQuant)
+        if node.is_neuron
+        else isinstance(node.quant, SigmaDeltaQuant)
+        if node.kind in SIGMA_DELTA_OPS
+        else isinstance(node.quant, WeightQuant)
+        if node.is_synapse
+        else node.kind in (*STRUCTURAL_OPS, "Encode")
+    )
+    return None if fits else Finding("E0105", f"{node.kind} on the chip is not quantised", node=node.name)
+
+
+def biased(node: Node) -> Finding | None:
+    """A bias on a synapse op of a raw graph (E0105). Quantisation moves those of a program into the populations."""
+    bias = bias_of(node.op) if node.is_synapse else None
+    if bias is None or not np.any(bias):
+        return None
+    return Finding(
+        "E0105",
+        "a bias on a synapse op has no integers",
+        node=node.name,
+        supported="biases of populations",
+        suggestion="put it into the population behind it (v_leak and bias_mant)",
+    )
+
+
+def population(node: Node, bias: Tensor, batch: int) -> Population:
+    """A batch of a population in its start state.
+
+    Args:
+        node: quantised.
+        bias: bias mantissas, int64, broadcastable against [batch, ...].
+        batch: samples.
+    """
+    shape = (batch, *node.shape)
+    quant = node.quant
+    if isinstance(quant, SigmaDeltaQuant):
+        shift = quant.spike_exp + quant.state_exp
+        activation = "input" if node.kind == "DeltaEncoder" else node.op.activation
+        return SigmaDeltaPopulation(
+            SigmaDeltaParameters(
+                quant.vth << shift, bias << shift, shift, quant.state_exp, activation, node.op.cumulative
+            ),
+            shape,
+        )
+    assert isinstance(quant, NeuronQuant)
+    assert node.dynamics is not None
+    reset = node.dynamics.reset if node.is_spiking else "zero"
+    parameters = NeuronParameters(
+        quant.du, quant.dv, quant.vth, bias << quant.bias_exp, quant.v_init, reset, node.is_spiking
+    )
+    return Lif(parameters, shape)
+
+
+def constant_bias(node: Node) -> Tensor:
+    """Bias mantissas of a population that are in the graph, int64 [1, ...]."""
+    quant = node.quant
+    assert isinstance(quant, (NeuronQuant, SigmaDeltaQuant))
+    mantissas = quant.bias_mant if isinstance(quant, NeuronQuant) else quant.bias
+    return torch.from_numpy(mantissas).to(torch.int64).broadcast_to(node.shape)[None]

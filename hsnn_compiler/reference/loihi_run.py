@@ -1,0 +1,220 @@
+"""One pass of a batch through a quantised graph, a stretch of time after the other.
+
+Host values are [batch, ...] floats; everything per step is [time, batch, ...] integers. What feeds
+forward is evaluated layer by layer over the whole stretch; the nodes of a loop together, step by
+step (`loihi_loop`). States of populations and what is on its way along delayed edges wait here for
+the next stretch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hsnn_compiler.diagnostics import refuse
+from hsnn_compiler.ir.dynamics import delay_steps
+from hsnn_compiler.ir.graph import Edge, Node
+from hsnn_compiler.ir.order import is_loop
+from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant, NeuronQuant
+from hsnn_compiler.reference.batches import has_time
+from hsnn_compiler.reference.loihi_loop import Loop
+from hsnn_compiler.reference.loihi_neuron import Population, scan
+from hsnn_compiler.reference.loihi_parameters import constant_bias, is_population, population
+from hsnn_compiler.reference.result import Record, Result
+
+if TYPE_CHECKING:
+    from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+
+
+class LoihiRun:
+    """States, signals and recordings of one batch.
+
+    Args:
+        executor: the bound graph.
+        batch: samples.
+        record: signals to keep.
+        reset_interval: see `LoihiExecutor.run`.
+    """
+
+    def __init__(
+        self, executor: LoihiExecutor, batch: int, record: Collection[Record] = (), reset_interval: int | None = None
+    ) -> None:
+        self.executor, self.graph = executor, executor.graph
+        self.batch = batch
+        self.record = frozenset(record)
+        self.reset_interval = reset_interval
+        self.step = 0  # steps done before this stretch
+        self.signals: dict[str, Tensor] = {}
+        self.populations: dict[str, Population] = {}
+        self.tails: dict[Edge | str, Tensor] = {}
+        self.kept: dict[Record, list[Tensor]] = {}
+        self.outputs: dict[str, list[Tensor]] = {}
+        self.clipped: dict[str, int] = {}
+        self.spikes: dict[str, int] = {}
+
+    def advance(self, inputs: Mapping[str, Tensor], nodes: Collection[str] | None = None) -> None:
+        """Run one stretch: inputs [batch, ...] values or [time, batch, ...] integers.
+
+        Args:
+            inputs: by name of the input node; other signals may be given as well.
+            nodes: which nodes to evaluate, all by default. Of a loop, all populations must then be given.
+        """
+        self.signals = dict(inputs)
+        steps = 0
+        for position, group in enumerate(self.executor.groups):
+            if nodes is None and is_loop(self.graph, group):
+                Loop(self, group).run()
+            else:
+                for node in group:
+                    if node.name not in self.signals and (nodes is None or node.name in nodes):
+                        self.signals[node.name] = self._evaluate(node)
+            for node in group:
+                if node.name in self.signals:
+                    steps = max(steps, self._note(node, self.signals[node.name]))
+            if nodes is None:
+                for name in self.executor.last_use.get(position, ()):
+                    del self.signals[name]
+        self.step += steps
+
+    def result(self) -> Result:
+        """Everything kept so far, samples first."""
+        result = Result(saturated=dict(self.clipped), spikes=dict(self.spikes))
+        result.saturated.update({name: state.saturated for name, state in self.populations.items()})
+        for name, parts in self.outputs.items():
+            whole = torch.cat(parts)
+            result.outputs[name] = _samples_first(whole) if has_time(self.graph[name]) else whole.numpy().copy()
+        result.trace = {key: _samples_first(torch.cat(parts)) for key, parts in self.kept.items()}
+        return result
+
+    def _note(self, node: Node, signal: Tensor) -> int:
+        """Keep what is asked for of a signal; returns its steps."""
+        if node.kind == "Output":
+            self.outputs.setdefault(node.name, []).append(signal)
+        if not has_time(node):
+            return 0
+        if (node.name, "s") in self.record:
+            self.kept.setdefault((node.name, "s"), []).append(signal)
+        if node.is_spiking or node.kind in ("SigmaDelta", "DeltaEncoder"):
+            self.spikes[node.name] = self.spikes.get(node.name, 0) + int(signal.count_nonzero())
+        return len(signal)
+
+    # -- one node, over the whole stretch ---------------------------------------------------------
+
+    def _evaluate(self, node: Node) -> Tensor:
+        if node.kind == "Encode":
+            return self._present(node)
+        if node.kind == "Decode":
+            return self._decode(node)
+        if is_population(node):
+            return self._population(node)
+        parts = [self.along(edge) for edge in self.graph.in_edges(node.name)]
+        if node.kind == "Concat":
+            return torch.cat(parts, dim=node.op.axis % len(node.shape) + (2 if has_time(node) else 1))
+        value = add(parts)
+        if node.kind == "Delay":
+            return self._delay(node, value)
+        function = self.executor.functions[node.name]
+        return function(value.flatten(0, 1)).unflatten(0, value.shape[:2]) if has_time(node) else function(value)
+
+    def along(self, edge: Edge) -> Tensor:
+        """What arrives over an edge: the signal of its source, `delay` steps later."""
+        value = self.signals[edge.src]
+        return self.with_tail(edge, value, edge.delay)[: len(value)] if edge.delay else value
+
+    def with_tail(self, key: Edge | str, value: Tensor, steps: int) -> Tensor:
+        """A signal with the `steps` before it; before the first step, and where nothing was, zeros."""
+        tail = self.tails.get(key)
+        whole = torch.cat([value.new_zeros((steps, *value.shape[1:])) if tail is None else tail, value])
+        self.tails[key] = whole[len(value) :]
+        return whole
+
+    def _delay(self, node: Node, value: Tensor) -> Tensor:
+        assert node.dynamics is not None
+        waits = torch.from_numpy(delay_steps(node.op, node.dynamics)).expand(node.shape)
+        longest = int(waits.max())
+        whole = self.with_tail(node.name, value, longest)
+        out = torch.zeros_like(value)
+        for wait in waits.unique().tolist():
+            out = torch.where(waits == wait, whole[longest - wait : longest - wait + len(value)], out)
+        return out
+
+    # -- populations ------------------------------------------------------------------------------
+
+    def _population(self, node: Node) -> Tensor:
+        arrived = [self.along(e) for e in self.graph.in_edges(node.name) if self.graph[e.src].kind != "Encode"]
+        if arrived:
+            current = add(arrived)
+        else:
+            steps = self.executor.timesteps
+            current = torch.zeros((), dtype=torch.int32).expand(steps, self.batch, *node.shape)
+        keep = [variable for variable in ("u", "v") if (node.name, variable) in self.record]
+        restarts = [t for t in range(len(current)) if self.returns(node, t)]
+        done = scan(self.state(node), current, keep, restarts)
+        self.keep(node, done.states)
+        return done.output
+
+    def state(self, node: Node) -> Population:
+        """State of a population, made when it is first asked for."""
+        if node.name not in self.populations:
+            self.populations[node.name] = population(node, self.mantissa(node), self.batch)
+        return self.populations[node.name]
+
+    def returns(self, node: Node, t: int) -> bool:
+        """Whether a population returns to its start state as step t of this stretch begins."""
+        if self.reset_interval is None:
+            return False
+        since = self.step + t - self.executor.layers[node.name]
+        return since >= 0 and since % self.reset_interval == 0
+
+    def keep(self, node: Node, states: Mapping[str, Tensor]) -> None:
+        """Keep recorded states of this stretch."""
+        for variable, state in states.items():
+            self.kept.setdefault((node.name, variable), []).append(state)
+
+    def mantissa(self, node: Node) -> Tensor:
+        """Constant bias mantissa of a population plus those of the Encodes, [batch or 1, ...]."""
+        mantissa = constant_bias(node)
+        for edge in self.graph.in_edges(node.name):
+            if self.graph[edge.src].kind == "Encode":
+                mantissa = mantissa + self.signals[edge.src]
+        return mantissa
+
+    # -- between host and chip --------------------------------------------------------------------
+
+    def _present(self, node: Node) -> Tensor:
+        """Bias mantissas [batch, ...] of an analog input."""
+        if not isinstance(node.quant, CurrentQuant):
+            raise refuse("E0105", "an Encode that is not quantised", node=node.name)
+        value = self.signals[self.graph.in_edges(node.name)[0].src]
+        mantissas, clipped = node.quant.present(value.numpy())
+        self.clipped[node.name] = self.clipped.get(node.name, 0) + clipped
+        return torch.from_numpy(mantissas).to(torch.int64)
+
+    def _decode(self, node: Node) -> Tensor:
+        """Count or read what leaves the chip, in real units; several sources add up."""
+        kind, gain = node.op.kind, node.op.gain
+        total = torch.zeros(())
+        for source in self.graph.predecessors(node.name):
+            value = self.signals[source.name]
+            part = (value[-1] if kind == "last" else value.sum(0)).to(torch.float32)
+            if not source.is_spiking:
+                assert isinstance(source.quant, NeuronQuant)
+                part = part / (source.quant.scale * 2**STATE_SHIFT)
+            total = total + part
+        return total * (gain / self.executor.timesteps if kind == "mean" else gain)
+
+
+def add(parts: list[Tensor]) -> Tensor:
+    """Everything that arrives at a port, added up: host values, or integers of 32 bits."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total.to(torch.int32) + part if total.dtype == torch.int8 else total + part
+    return total
+
+
+def _samples_first(value: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(value.transpose(0, 1).numpy())
