@@ -14,9 +14,10 @@ from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, has_time, run_in_batches
-from hsnn_compiler.reference.float_fused import FusedFloat, worth_it
+from hsnn_compiler.reference.float_fused import FusedFloat
 from hsnn_compiler.reference.float_neuron import FloatNeuron, FloatSigmaDelta
 from hsnn_compiler.reference.float_run import FloatRun
+from hsnn_compiler.reference.fused import FusedPlan, last_uses, worth_compiling
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
 
@@ -58,9 +59,10 @@ class FloatExecutor:
         self.method = method
         self.groups = groups(graph)
         self.layers = layers(graph)
-        self.last_use = _last_uses(graph, self.groups)
+        self.last_use = last_uses(graph, self.groups, {})
         self.parameters: dict[tuple[str, str], Tensor] = {}
         self.compiled: dict[tuple[str, ...], Layer] = {}
+        self._plans: dict[frozenset[Record], FusedPlan] = {}
         self.bound = {}
         self.neurons: dict[str, FloatNeuron | FloatSigmaDelta] = {}
         for node in graph:
@@ -126,12 +128,19 @@ class FloatExecutor:
         outputs = run.advance({name: self._time_first(name, value.to(self.dtype)) for name, value in inputs.items()})
         return {name: self._time_first(name, value) for name, value in outputs.items()}
 
+    def plan(self, record: frozenset[Record]) -> FusedPlan:
+        """What runs as layers when these signals are recorded."""
+        if record not in self._plans:
+            basic = [n for n, rule in self.neurons.items() if isinstance(rule, FloatNeuron) and rule.step_rule.is_basic]
+            self._plans[record] = FusedPlan(self.graph, self.groups, basic, record)
+        return self._plans[record]
+
     def _fused(self, inputs: Mapping[str, np.ndarray], record: Collection[Record]) -> FusedFloat | None:
         if self.method != "auto" or any(p.requires_grad for p in self.parameters.values()):
             return None
         name, array = next(iter(inputs.items()))
         steps = array.shape[1] if has_time(self.graph[name]) else self.graph.timesteps or 1
-        if not worth_it(self, steps, len(array)):
+        if not worth_compiling(self.graph, steps, len(array)):
             return None
         return FusedFloat(self, record)
 
@@ -171,13 +180,3 @@ class FloatExecutor:
 
     def _whole(self, parts: list[np.ndarray]) -> np.ndarray:
         return parts[0].copy() if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-
-def _last_uses(graph: Graph, order: list[list]) -> dict[int, list[str]]:
-    """For every group, by its position, the signals that nothing after it needs."""
-    position = {node.name: i for i, group in enumerate(order) for node in group}
-    uses: dict[int, list[str]] = {}
-    for name, own in position.items():
-        last = max((position[edge.dst] for edge in graph.out_edges(name)), default=own)
-        uses.setdefault(max(last, own), []).append(name)
-    return uses

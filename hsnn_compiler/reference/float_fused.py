@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,10 @@ import torch
 from torch import Tensor
 
 from hsnn_compiler.ir.graph import Node
-from hsnn_compiler.ir.order import is_loop
-from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.float_neuron import FloatNeuron
 from hsnn_compiler.reference.fused import (
     FusedLayer,
     binary,
-    find_layers,
     from_kernel,
     kernel_shape,
     kernel_synapse,
@@ -30,9 +26,6 @@ if TYPE_CHECKING:
     from hsnn_compiler.kernels import Layer, Run
     from hsnn_compiler.reference.float_executor import FloatExecutor
 
-WORTH_COMPILING = 10**6
-"""Neuron-steps of a run from which on the kernels are used: loading them takes as long as torch for fewer."""
-
 
 class FusedFloat:
     """Plan and states of the fused layers of one run.
@@ -44,16 +37,8 @@ class FusedFloat:
 
     def __init__(self, executor: FloatExecutor, record: Collection[Record]) -> None:
         self.executor = executor
-        graph = executor.graph
-        basic = [name for name, n in executor.neurons.items() if isinstance(n, FloatNeuron) and n.step_rule.is_basic]
-        self.layers = find_layers(graph, basic, {name for name, variable in record if variable == "s"})
-        self.inside = {name for layer in self.layers.values() for name in layer.inside}
-        self.inside |= {
-            node.name
-            for node in graph.of_kind("Flatten")
-            if all(edge.dst in self.inside for edge in graph.out_edges(node.name)) and (node.name, "s") not in record
-        }
-        self.last_use = self._last_uses()
+        self.plan = executor.plan(frozenset(record))
+        self.layers, self.inside, self.last_use = self.plan.layers, self.plan.inside, self.plan.last_use
         self.how: dict[str, str] = {}
         self._states: dict[str, Any] = {}
 
@@ -103,27 +88,3 @@ class FusedFloat:
         made = kernels.Layer(synapses, population, bias, dtype, kernel_shape(fused.node.shape))
         self.executor.compiled[(fused.node.name, *fused.inside)] = made
         return made
-
-    def _last_uses(self) -> dict[int, list[str]]:
-        """For every group, by its position, the signals that nothing after it needs."""
-        graph = self.executor.graph
-        position = {node.name: i for i, group in enumerate(self.executor.groups) for node in group}
-        last = dict(position)
-        for edge in graph.edges:
-            last[edge.src] = max(last[edge.src], position[edge.dst])
-        for name, layer in self.layers.items():
-            for feed in layer.feeds:
-                last[feed.source.name] = max(last[feed.source.name], position[name])
-        uses: dict[int, list[str]] = {}
-        for name, at in last.items():
-            if name not in self.inside:
-                uses.setdefault(at, []).append(name)
-        return uses
-
-
-def worth_it(executor: FloatExecutor, steps: int, batch: int) -> bool:
-    """Whether a run is long enough for compiled kernels."""
-    graph = executor.graph
-    loops = {n.name for group in executor.groups if is_loop(graph, group) for n in group}
-    sizes = [math.prod(node.shape) for node in graph if node.is_neuron and node.name not in loops and has_time(node)]
-    return sum(sizes) * steps * batch >= WORTH_COMPILING

@@ -121,11 +121,11 @@ class FloatNeuron:
         """Potential at the end of a step in which v reaches the threshold on its way.
 
         With v(t) = v_inf + (v - v_inf) exp(-t/tau), the crossing is at exp(t*/tau) = (v_inf - v) / (v_inf - threshold),
-        and from v_reset it goes on for dt - t*.
+        and from v_reset it goes on for dt - t*. Where v is there already as the step begins, t* is 0.
         """
         assert self.threshold is not None
         final = drive / (1 - self.decay)
-        left = self.decay * (final - v) / (final - self.threshold)
+        left = torch.where(v < self.threshold, self.decay * (final - v) / (final - self.threshold), self.decay)
         start = torch.zeros_like(self.v_reset) if self.step_rule.reset == "zero" else self.v_reset
         return final + (start - final) * left
 

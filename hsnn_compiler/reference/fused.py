@@ -6,7 +6,8 @@ Signals keep their usual axes, [time, batch, channels, ...]; in memory the kerne
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,16 @@ import torch
 from torch import Tensor
 
 from hsnn_compiler.ir.graph import Edge, Graph, Node
-from hsnn_compiler.ir.order import groups, is_loop
+from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.shapes import Shape, conv_padding
+from hsnn_compiler.reference.result import Record
 
 if TYPE_CHECKING:
     from hsnn_compiler.kernels.synapses import Synapse
 
 
+WORTH_COMPILING = 10**6
+"""Neuron-steps of a run from which on the kernels are used: for fewer, loading them takes longer than all the rest."""
 FEW_CHANNELS = 8
 
 
@@ -31,7 +35,7 @@ class Feed:
 
     Attributes:
         synapse: the op with the weights.
-        edge: what feeds it; a Flatten between is looked through.
+        edge: what feeds it; a Flatten between is looked through, its delays added up.
         source: the node that edge comes from.
     """
 
@@ -54,29 +58,52 @@ class FusedLayer:
         return [feed.synapse.name for feed in self.feeds]
 
 
-def find_layers(graph: Graph, populations: Collection[str], keep: Collection[str] = ()) -> dict[str, FusedLayer]:
-    """Fused layers by population.
+class FusedPlan:
+    """What of a graph runs as layers, for one choice of recorded signals.
 
     Args:
         graph: with types.
+        order: its groups, see `hsnn_compiler.ir.order.groups`.
         populations: names of those whose neurons the kernels know.
-        keep: nodes whose own output is wanted (recorded), which cannot disappear into a layer.
+        record: signals wanted: a node whose own output is, does not disappear into a layer.
+        apart: other nodes that must not.
+
+    Attributes:
+        layers: by population.
+        inside: nodes that need no evaluation of their own: synapses of layers, and Flattens looked through.
+        last_use: for every group, by its position, the signals that nothing after it needs.
     """
-    loops = {node.name for group in groups(graph) if is_loop(graph, group) for node in group}
-    found = {}
-    for name in populations:
-        if name in loops:
-            continue
-        node = graph[name]
-        feeds, others = [], []
-        for edge in graph.in_edges(name):
-            feed = None if edge.delay or edge.src in keep else _feed(graph, graph[edge.src], node)
-            if feed is None:
-                others.append(edge)
-            else:
-                feeds.append(feed)
-        found[name] = FusedLayer(node, tuple(feeds), tuple(others))
-    return found
+
+    def __init__(
+        self,
+        graph: Graph,
+        order: list[list[Node]],
+        populations: Collection[str],
+        record: Collection[Record],
+        apart: Collection[str] = (),
+    ) -> None:
+        keep = {name for name, variable in record if variable == "s"} | set(apart)
+        loops = {node.name for group in order if is_loop(graph, group) for node in group}
+        self.layers = {name: _layer(graph, graph[name], keep) for name in populations if name not in loops}
+        self.inside = {feed.synapse.name for layer in self.layers.values() for feed in layer.feeds}
+        sources = {feed.source.name for layer in self.layers.values() for feed in layer.feeds}
+        self.inside |= {
+            node.name
+            for node in graph.of_kind("Flatten")
+            if node.name not in keep | sources and all(edge.dst in self.inside for edge in graph.out_edges(node.name))
+        }
+        self.last_use = last_uses(graph, order, self.layers, self.inside)
+
+
+def _layer(graph: Graph, node: Node, keep: Collection[str]) -> FusedLayer:
+    feeds, others = [], []
+    for edge in graph.in_edges(node.name):
+        feed = None if edge.delay or edge.src in keep else _feed(graph, graph[edge.src], node)
+        if feed is None:
+            others.append(edge)
+        else:
+            feeds.append(feed)
+    return FusedLayer(node, tuple(feeds), tuple(others))
 
 
 def _feed(graph: Graph, synapse: Node, node: Node) -> Feed | None:
@@ -98,6 +125,39 @@ def _feed(graph: Graph, synapse: Node, node: Node) -> Feed | None:
     ):
         return Feed(synapse, above[0], graph[above[0].src])
     return Feed(synapse, edge, source) if len(source.shape) == 1 and len(node.shape) == 1 else None
+
+
+def last_uses(
+    graph: Graph, order: list[list[Node]], layers: Mapping[str, FusedLayer], inside: Collection[str] = ()
+) -> dict[int, list[str]]:
+    """For every group, by its position in the order, the signals that nothing after it needs."""
+    position = {node.name: i for i, group in enumerate(order) for node in group}
+    last = dict(position)
+    for edge in graph.edges:
+        last[edge.src] = max(last[edge.src], position[edge.dst])
+    for name, layer in layers.items():
+        for feed in layer.feeds:
+            last[feed.source.name] = max(last[feed.source.name], position[name])
+    uses: dict[int, list[str]] = {}
+    for name, at in last.items():
+        if name not in inside:
+            uses.setdefault(at, []).append(name)
+    return uses
+
+
+class Worth:
+    """Decides whether compiled kernels pay: not before this process has had so much work that loading them did."""
+
+    def __init__(self) -> None:
+        self.work = 0
+
+    def __call__(self, graph: Graph, steps: int, batch: int) -> bool:
+        """Count a run of so many steps and samples, and decide for it."""
+        self.work += batch * steps * sum(math.prod(node.shape) for node in graph if node.is_neuron)
+        return self.work >= WORTH_COMPILING
+
+
+worth_compiling = Worth()
 
 
 def kernel_synapse(feed: Feed, weight: np.ndarray, exponent: int = 0) -> Synapse:

@@ -13,22 +13,28 @@ the delay of the edge into it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hsnn_compiler.diagnostics import HsnnError, refuse
-from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.quant import WeightQuant
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, batches, has_time, run_in_batches
+from hsnn_compiler.reference.fused import FusedPlan, last_uses, worth_compiling
+from hsnn_compiler.reference.loihi_fused import FusedLoihi, make_plan
 from hsnn_compiler.reference.loihi_parameters import biased, is_population, unquantised
 from hsnn_compiler.reference.loihi_run import LoihiRun
 from hsnn_compiler.reference.loihi_synapse import IntegerSynapse
 from hsnn_compiler.reference.result import Record, Result, join
 from hsnn_compiler.reference.torch_ops import bind, tensor
+
+if TYPE_CHECKING:
+    from hsnn_compiler.kernels import Layer
 
 STRETCH_BYTES = 256 * 2**20
 """Signals of one stretch of time of a raw graph stay below this, as far as the number of steps decides it."""
@@ -39,6 +45,8 @@ class LoihiExecutor:
 
     Args:
         graph: after ``quantise``, or a raw integer graph (else E0105, for all nodes at once).
+        compiles: whether layers run on compiled kernels, which changes no bit; by default where a run is
+            long enough to pay for loading them.
 
     Attributes:
         functions: of everything without a state, on [n, ...].
@@ -46,8 +54,9 @@ class LoihiExecutor:
         last_use: by position in `groups`, the signals that nothing after it needs.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, compiles: bool | None = None) -> None:
         self.graph = graph
+        self.compiles = compiles
         self.groups = groups(graph)
         self.timesteps = graph.timesteps or 1
         self.is_raw = all(has_time(node) for node in graph.of_kind("Input"))
@@ -65,7 +74,9 @@ class LoihiExecutor:
                 )
             elif not is_population(node) and node.kind not in ("Encode", "Decode", "Concat", "Delay"):
                 self.functions[node.name] = bind(node.op, torch.float32)
-        self.last_use = _last_uses(graph, self.groups)
+        self.last_use = last_uses(graph, self.groups, {})
+        self.compiled: dict[tuple[str, ...], Layer] = {}
+        self._plans: dict[frozenset[Record], FusedPlan] = {}
 
     def run(
         self,
@@ -96,6 +107,12 @@ class LoihiExecutor:
             self.graph, inputs, batch_size, lambda batch: self.run_batch(batch, record, reset_interval), progress
         )
 
+    def plan(self, record: frozenset[Record]) -> FusedPlan:
+        """What runs as layers on the kernels when these signals are recorded."""
+        if record not in self._plans:
+            self._plans[record] = make_plan(self, record)
+        return self._plans[record]
+
     @torch.no_grad()
     def run_batch(
         self,
@@ -104,13 +121,17 @@ class LoihiExecutor:
         reset_interval: int | None = None,
     ) -> Result:
         """Run one batch, arguments as `run`."""
-        run = LoihiRun(self, len(next(iter(inputs.values()))), record, reset_interval)
         given = self._tensors(inputs)
+        batch = len(next(iter(inputs.values())))
+        steps = len(next(iter(given.values()))) if self.is_raw else self.timesteps
+        compiles = worth_compiling(self.graph, steps, batch) if self.compiles is None else self.compiles
+        fused = FusedLoihi(self, record) if compiles else None
+        run = LoihiRun(self, batch, record, reset_interval, fused)
         if not self.is_raw:
             run.advance(given)
             return run.result()
-        steps = len(next(iter(given.values())))
-        stretch = max(1, STRETCH_BYTES // (run.batch * 4 * sum(node.type.size for node in self.graph if node.type)))
+        item = 1 if fused else 4  # bytes of most signals
+        stretch = max(1, STRETCH_BYTES // (batch * item * sum(node.type.size for node in self.graph if node.type)))
         for start in range(0, steps, stretch):
             run.advance({name: value[start : start + stretch] for name, value in given.items()})
         return run.result()
@@ -164,7 +185,7 @@ class LoihiExecutor:
         return join(results)
 
     def _tensors(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        """Inputs as the run takes them: float values [batch, ...], or int32 [time, batch, ...]."""
+        """Inputs as the run takes them: float values [batch, ...], or bytes or int32 [time, batch, ...]."""
         return {
             name: _integers(name, array).transpose(0, 1) if has_time(self.graph[name]) else tensor(array, torch.float32)
             for name, array in inputs.items()
@@ -172,6 +193,8 @@ class LoihiExecutor:
 
 
 def _integers(name: str, array: np.ndarray) -> Tensor:
+    if array.dtype in (np.uint8, np.bool_):
+        return torch.from_numpy(np.ascontiguousarray(array).view(np.uint8))
     whole = np.asarray(array).astype(np.int32)
     if not np.array_equal(whole, array):
         raise refuse(
@@ -181,11 +204,3 @@ def _integers(name: str, array: np.ndarray) -> Tensor:
             supported="spikes or payloads",
         )
     return torch.from_numpy(whole)
-
-
-def _last_uses(graph: Graph, order: list[list[Node]]) -> dict[int, list[str]]:
-    position = {node.name: i for i, group in enumerate(order) for node in group}
-    uses: dict[int, list[str]] = {}
-    for name, own in position.items():
-        uses.setdefault(max((position[edge.dst] for edge in graph.out_edges(name)), default=own), []).append(name)
-    return uses

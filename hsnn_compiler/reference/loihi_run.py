@@ -21,13 +21,16 @@ from hsnn_compiler.ir.graph import Edge, Node
 from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant, NeuronQuant
 from hsnn_compiler.reference.batches import has_time
+from hsnn_compiler.reference.fused import from_kernel
 from hsnn_compiler.reference.loihi_loop import Loop
 from hsnn_compiler.reference.loihi_neuron import Population, scan
 from hsnn_compiler.reference.loihi_parameters import constant_bias, is_population, population
 from hsnn_compiler.reference.result import Record, Result
+from hsnn_compiler.reference.values import count_events
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+    from hsnn_compiler.reference.loihi_fused import FusedLoihi
 
 
 class LoihiRun:
@@ -38,15 +41,22 @@ class LoihiRun:
         batch: samples.
         record: signals to keep.
         reset_interval: see `LoihiExecutor.run`.
+        fused: layers to run on compiled kernels, if any.
     """
 
     def __init__(
-        self, executor: LoihiExecutor, batch: int, record: Collection[Record] = (), reset_interval: int | None = None
+        self,
+        executor: LoihiExecutor,
+        batch: int,
+        record: Collection[Record] = (),
+        reset_interval: int | None = None,
+        fused: FusedLoihi | None = None,
     ) -> None:
         self.executor, self.graph = executor, executor.graph
         self.batch = batch
         self.record = frozenset(record)
         self.reset_interval = reset_interval
+        self.fused = fused
         self.step = 0  # steps done before this stretch
         self.signals: dict[str, Tensor] = {}
         self.populations: dict[str, Population] = {}
@@ -65,7 +75,11 @@ class LoihiRun:
         """
         self.signals = dict(inputs)
         steps = 0
+        inside = self.fused.inside if self.fused else ()
+        last_use = self.fused.last_use if self.fused else self.executor.last_use
         for position, group in enumerate(self.executor.groups):
+            if group[0].name in inside:
+                continue
             if nodes is None and is_loop(self.graph, group):
                 Loop(self, group).run()
             else:
@@ -76,7 +90,7 @@ class LoihiRun:
                 if node.name in self.signals:
                     steps = max(steps, self._note(node, self.signals[node.name]))
             if nodes is None:
-                for name in self.executor.last_use.get(position, ()):
+                for name in last_use.get(position, ()):
                     del self.signals[name]
         self.step += steps
 
@@ -84,6 +98,9 @@ class LoihiRun:
         """Everything kept so far, samples first."""
         result = Result(saturated=dict(self.clipped), spikes=dict(self.spikes))
         result.saturated.update({name: state.saturated for name, state in self.populations.items()})
+        if self.fused:
+            result.saturated.update(self.fused.saturated)
+            result.how = dict(self.fused.how)
         for name, parts in self.outputs.items():
             whole = torch.cat(parts)
             result.outputs[name] = _samples_first(whole) if has_time(self.graph[name]) else whole.numpy().copy()
@@ -99,7 +116,7 @@ class LoihiRun:
         if (node.name, "s") in self.record:
             self.kept.setdefault((node.name, "s"), []).append(signal)
         if node.is_spiking or node.kind in ("SigmaDelta", "DeltaEncoder"):
-            self.spikes[node.name] = self.spikes.get(node.name, 0) + int(signal.count_nonzero())
+            self.spikes[node.name] = self.spikes.get(node.name, 0) + count_events(signal)
         return len(signal)
 
     # -- one node, over the whole stretch ---------------------------------------------------------
@@ -109,6 +126,8 @@ class LoihiRun:
             return self._present(node)
         if node.kind == "Decode":
             return self._decode(node)
+        if self.fused and node.name in self.fused.layers:
+            return self._fused(node, self.fused)
         if is_population(node):
             return self._population(node)
         parts = [self.along(edge) for edge in self.graph.in_edges(node.name)]
@@ -144,13 +163,25 @@ class LoihiRun:
 
     # -- populations ------------------------------------------------------------------------------
 
+    def _fused(self, node: Node, fused: FusedLoihi) -> Tensor:
+        layer = fused.layers[node.name]
+        others = [self.along(e) for e in layer.others if self.graph[e.src].kind != "Encode"]
+        feeds = [self.along(feed.edge) for feed in layer.feeds]
+        extra = add(others) if others else None if feeds else self._silence(node)
+        steps = len(feeds[0] if extra is None else extra)
+        wanted = [variable for variable in ("u", "v") if (node.name, variable) in self.record]
+        restarts = [t for t in range(steps) if self.returns(node, t)]
+        done = fused.run(node, feeds, extra, self.mantissa(node), wanted, restarts)
+        self.keep(node, {variable: from_kernel(getattr(done, variable), node.shape) for variable in wanted})
+        return from_kernel(done.output, node.shape)
+
+    def _silence(self, node: Node) -> Tensor:
+        """The synaptic input of a population without synapses."""
+        return torch.zeros((), dtype=torch.int32).expand(self.executor.timesteps, self.batch, *node.shape)
+
     def _population(self, node: Node) -> Tensor:
         arrived = [self.along(e) for e in self.graph.in_edges(node.name) if self.graph[e.src].kind != "Encode"]
-        if arrived:
-            current = add(arrived)
-        else:
-            steps = self.executor.timesteps
-            current = torch.zeros((), dtype=torch.int32).expand(steps, self.batch, *node.shape)
+        current = add(arrived) if arrived else self._silence(node)
         keep = [variable for variable in ("u", "v") if (node.name, variable) in self.record]
         restarts = [t for t in range(len(current)) if self.returns(node, t)]
         done = scan(self.state(node), current, keep, restarts)
@@ -212,7 +243,7 @@ def add(parts: list[Tensor]) -> Tensor:
     """Everything that arrives at a port, added up: host values, or integers of 32 bits."""
     total = parts[0]
     for part in parts[1:]:
-        total = total.to(torch.int32) + part if total.dtype == torch.int8 else total + part
+        total = total.to(torch.int32) + part if total.dtype in (torch.int8, torch.uint8) else total + part
     return total
 
 

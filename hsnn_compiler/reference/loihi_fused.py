@@ -1,0 +1,145 @@
+"""The integer executor's fast way: layers on compiled kernels, bit for bit the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.quant import NeuronQuant, WeightQuant
+from hsnn_compiler.reference.fused import (
+    Feed,
+    FusedLayer,
+    FusedPlan,
+    kernel_shape,
+    kernel_synapse,
+    to_kernel,
+)
+from hsnn_compiler.reference.loihi_synapse import lava_dense_weights
+from hsnn_compiler.reference.result import Record
+
+if TYPE_CHECKING:
+    from hsnn_compiler.kernels import Layer, Run
+    from hsnn_compiler.kernels.layer import State
+    from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+
+SAFE_SUM = 2**30
+"""The kernels add up in 32 bits: graded payloads of dense synapses stay below this, or go the slow way."""
+
+
+class FusedLoihi:
+    """Plan and states of the fused layers of one run.
+
+    Args:
+        executor: the bound graph.
+        record: signals wanted; a node whose own output is, is not fused away.
+    """
+
+    def __init__(self, executor: LoihiExecutor, record: Collection[Record]) -> None:
+        self.executor = executor
+        self.plan = executor.plan(frozenset(record))
+        self.layers, self.inside, self.last_use = self.plan.layers, self.plan.inside, self.plan.last_use
+        self.how: dict[str, str] = {}
+        self.saturated: dict[str, int] = {}
+        self._states: dict[str, State] = {}
+
+    def run(
+        self,
+        node: Node,
+        feeds: list[Tensor],
+        extra: Tensor | None,
+        bias: Tensor,
+        record: Collection[str],
+        resets: list[int],
+    ) -> Run:
+        """Run a layer over a stretch of time.
+
+        Args:
+            node: the population.
+            feeds: what arrives at its synapses, integers [time, batch, ...].
+            extra: more synaptic input; the only one where there are no synapses.
+            bias: mantissas [batch or 1, ...].
+            record: of ``u`` and ``v``.
+            resets: steps of the stretch before which the state starts anew.
+        """
+        fused = self.layers[node.name]
+        arrived = feeds or [extra]
+        assert arrived[0] is not None
+        again = None
+        if resets:
+            again = np.zeros(len(arrived[0]), np.bool_)
+            again[resets] = True
+        inputs = [_input(value, feed) for value, feed in zip(feeds, fused.feeds, strict=True)]
+        more = None if extra is None else to_kernel(extra.to(torch.int32), node.shape)
+        done = self._layer(fused, bias).run(inputs, more, record, again, self._states.get(node.name))
+        self._states[node.name] = done.state
+        self.saturated[node.name] = self.saturated.get(node.name, 0) + done.saturated
+        self.how[node.name] = done.method
+        return done
+
+    def _layer(self, fused: FusedLayer, bias: Tensor) -> Layer:
+        from hsnn_compiler.kernels import Layer, LoihiNeuron
+
+        node, key = fused.node, (fused.node.name, *fused.inside)
+        if len(bias) == 1 and key in self.executor.compiled:
+            return self.executor.compiled[key]
+        quant = node.quant
+        assert isinstance(quant, NeuronQuant)
+        assert node.dynamics is not None
+        added = (bias << quant.bias_exp).numpy()
+        if len(node.shape) > 1:
+            added = np.moveaxis(added, 1, -1).reshape(len(added), *kernel_shape(node.shape))
+        neuron = LoihiNeuron(
+            quant.du, quant.dv, quant.vth, added if len(bias) > 1 else added[0], quant.v_init,
+            node.dynamics.reset if node.is_spiking else "zero", node.is_spiking,
+        )  # fmt: skip
+        synapses = [kernel_synapse(feed, _weights(feed), _quant(feed).exponent) for feed in fused.feeds]
+        made = Layer(synapses, neuron, None, np.int32, kernel_shape(node.shape))
+        if len(bias) == 1:
+            self.executor.compiled[key] = made
+        return made
+
+
+def _quant(feed: Feed) -> WeightQuant:
+    assert isinstance(feed.synapse.quant, WeightQuant)
+    return feed.synapse.quant
+
+
+def _weights(feed: Feed) -> np.ndarray:
+    """Integers as Lava's processes use them."""
+    quant = _quant(feed)
+    if feed.synapse.kind.startswith("Conv"):
+        return quant.integers.astype(np.int32)
+    return lava_dense_weights(quant.integers, quant.bits)
+
+
+def _input(value: Tensor, feed: Feed) -> np.ndarray:
+    """Spikes as bytes of 0 and 1, which is what a synapse without payloads makes of anything; or payloads."""
+    if _quant(feed).message_bits:
+        return to_kernel(value.to(torch.int32), feed.source.shape)
+    if not (feed.source.is_spiking and value.dtype is torch.uint8):
+        value = (value != 0).to(torch.uint8)
+    return to_kernel(value, feed.source.shape)
+
+
+def make_plan(executor: LoihiExecutor, record: Collection[Record]) -> FusedPlan:
+    """What runs as layers when these signals are recorded."""
+    graph = executor.graph
+    populations = [n.name for n in graph if isinstance(n.quant, NeuronQuant) and n.quant.du >= 0]
+    return FusedPlan(graph, executor.groups, populations, record, _unsafe(graph))
+
+
+def _unsafe(graph: Graph) -> set[str]:
+    """Synapses whose sums of payloads could leave 32 bits, where the kernels would go on modulo 2^32."""
+    found = set()
+    for node in graph:
+        quant = node.quant
+        if isinstance(quant, WeightQuant) and quant.message_bits:
+            largest = np.abs(quant.integers.astype(np.int64)).reshape(len(quant.integers), -1).sum(1).max(initial=0)
+            if int(largest) << (quant.message_bits + max(quant.exponent, 0)) >= SAFE_SUM:
+                found.add(node.name)
+    return found
