@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,11 +30,13 @@ class Network:
         findings: what was assumed or chosen on the way here.
         has_integers: whether it holds a chip's integers (a ``.net`` file does), which the reference and
             Lava run; else only the float executor does.
+        to_integers: of a ``.net`` file with an input layer: makes its integers from values in [0, 1].
     """
 
     graph: Graph
     findings: tuple[Finding, ...] = ()
     has_integers: bool = False
+    to_integers: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __repr__(self) -> str:
         return f"<Network {self.graph.name}: {len(self.graph)} nodes, {'integers' if self.has_integers else 'real'}>"
@@ -53,7 +55,8 @@ class Network:
         """Run samples.
 
         Args:
-            x: inputs [samples, time, ...], or one such array per input node.
+            x: inputs [samples, time, ...], or one such array per input node. Where there is `to_integers`,
+                values in [0, 1] that are not all integers go through it.
             backend: ``float``, ``reference`` (Loihi's integers) or ``lava`` (Lava's CPU backend, one sample
                 after the other); by default the reference where there are integers, else float.
             record: signals to keep, (node, ``s`` | ``u`` | ``v``).
@@ -75,6 +78,7 @@ class Network:
             if (name, variable) not in known:
                 names = ", ".join(dict.fromkeys(node for node, _ in known))
                 raise refuse("E0204", f"nothing to record under {name}:{variable}", supported=f"s, u or v of {names}")
+        x = self._integers(x)
         if backend == "float":
             from hsnn_compiler.reference.float_executor import FloatExecutor
 
@@ -97,6 +101,14 @@ class Network:
             self.graph, x, record, reset_interval=reset_interval, deadline_s=deadline_s, on_progress=progress
         )
 
+    def _integers(self, x: Inputs) -> Inputs:
+        if self.to_integers is None:
+            return x
+        if isinstance(x, Mapping):
+            return {name: self._integers(array) for name, array in x.items()}  # type: ignore[misc]
+        within = x.size and x.min() >= 0 and x.max() <= 1 and bool((x % 1).any())
+        return self.to_integers(x) if within else x
+
 
 def recordable(graph: Graph) -> list[Record]:
     """Everything that can be recorded: the output of every node, and the states of populations."""
@@ -113,7 +125,7 @@ def open_network(path: str | Path, contract: Contract | None = None) -> Network:
     """
     path = Path(path)
     if path.suffix == ".net":
-        from hsnn_compiler.frontends.lava_dl.read import read_net
+        from hsnn_compiler.frontends.lava_dl import read_input_transform, read_net
 
         if contract is not None:
             raise refuse(
@@ -122,7 +134,8 @@ def open_network(path: str | Path, contract: Contract | None = None) -> Network:
                 supported="--dt and --dynamics with .nir files",
             )
         graph, findings = read_net(path)
-        return Network(graph, tuple(findings), has_integers=True)
+        transform = read_input_transform(path)
+        return Network(graph, tuple(findings), True, transform.apply if transform else None)
     from hsnn_compiler.frontends.nir import read, settle
 
     graph, findings = read(path)

@@ -110,7 +110,7 @@ class Builder:
         layer.note(
             f"the input are integers, trunc(2 * {transform.weight} * x - {transform.weight} + {transform.bias}) "
             "for x in [0, 1]",
-            suggestion="InputTransform.apply makes them from real values",
+            suggestion="give such values, or the integers themselves",
         )
         if neuron.kind == "lif" and neuron.du != 4095:
             layer.assume(

@@ -26,7 +26,7 @@ def describe_step(node: Node) -> str:
     has_current = step.current_decay is not None and (step.current_decay.any() or np.any(step.w_in != 1))
     if has_current and step.current_decay is not None and step.w_in is not None:
         parts.append("u = " + _sum(("u", step.current_decay), ("I", step.w_in), step.current_leak))
-    drive = "I" if not has_current else "u" if step.current_first else "u before"
+    drive = ("u" if has_current else "I") + ("" if step.current_first else " of the step before")
     parts.append("v = " + _sum(("v", step.decay), (drive, step.gain), step.leak))
     if step.v_min is not None:
         parts.append(f"v >= {_span(step.v_min)}")
