@@ -102,8 +102,9 @@ def random_annotations(p: Picks) -> dict[str, Any]:
         "dynamics": Dynamics(p.choice([1.0, 0.1]), "exact", p.choice(["zero", "subtract"]), ">=", array(p, 2),
                              p.choice([None, 0.5]), p.choice([None, array(p, 9)]), p.choice([None, 2.0]),
                              p.choice([None, 0.1]), p.choice([None, array(p, 2)]), p.choice([None, 0.1]),
-                             p.choice([None, 0.5]), p.choice(["second", "step"]), p.choice(["spike", "before", "after"]),
-                             p.choice([1, 0, 3]), p.choice([0, 2]), p.choice([None, -1.0, array(p, 2)]), p.flag()),
+                             p.choice([None, 0.5]), p.choice(["second", "step"]),
+                             p.choice(["spike", "before", "after"]), p.choice([1, 0, 3]), p.choice([0, 2]),
+                             p.choice([None, -1.0, array(p, 2)]), p.flag()),
         "placement": Placement(p.choice(["host", "chip"]), p.choice(["", "because: it is = {so}, <- there"])),
         "quant": p.choice([
             WeightQuant(np.signbit(weight).astype(np.int32), -3, 8, "mixed", 1 / 3, 5),

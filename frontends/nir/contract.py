@@ -71,7 +71,8 @@ class Contract:
         if key == "dt":
             return replace(self, dt=float(value))
         if key in _GRAPH_COUNTS:
-            return replace(self, **{key: _count(value)})
+            count: dict[str, Any] = {key: _count(value)}
+            return replace(self, **count)
         if key in CHOICES:
             return replace(self, neurons={**self.neurons, key: _one_of(value, CHOICES[key])})
         if key in _NUMBERS:

@@ -21,8 +21,8 @@ def in_loops(graph: Graph) -> set[Edge]:
     """
     edges = [edge for edge in graph.edges_as_added() if not is_later(graph, edge)]
     following: dict[str, list[Edge]] = {}
-    for edge in edges:
-        following.setdefault(edge.src, []).append(edge)
+    for forward in edges:
+        following.setdefault(forward.src, []).append(forward)
     late: set[Edge] = set()
     done: set[str] = set()
     starts = [node.name for node in graph.of_kind("Input")] + [node.name for node in graph]
@@ -33,7 +33,7 @@ def in_loops(graph: Graph) -> set[Edge]:
         stack = [(start, iter(following.get(start, ())))]
         while stack:
             name, waiting = stack[-1]
-            edge = next(waiting, None)
+            edge: Edge | None = next(waiting, None)
             if edge is None:
                 stack.pop()
                 active.discard(name)

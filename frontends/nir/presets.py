@@ -66,7 +66,10 @@ def sinabs(op: Any, dt: float) -> Dynamics:
     if _kind(op) in ("IF", "I"):
         bound = -_f64(op.v_threshold) if _kind(op) == "IF" else None
         return Dynamics(dt, v_min=bound, **shared)
-    return Dynamics(dt, "none", decay=np.exp(-dt / _f64(op.tau)), leak=0.0, **shared)
+    decays: dict[str, Any] = {"decay": np.exp(-dt / _f64(op.tau_mem if _kind(op).startswith("Cuba") else op.tau))}
+    if _kind(op).startswith("Cuba"):
+        decays.update(current_decay=np.exp(-dt / _f64(op.tau_syn)), current_gain=1.0)
+    return Dynamics(dt, "none", leak=0.0, **decays, **shared)
 
 
 def snntorch(op: Any, dt: float) -> Dynamics:
@@ -106,7 +109,7 @@ def spyx(op: Any, dt: float) -> Dynamics:
     if _kind(op) in ("IF", "I"):
         return Dynamics(dt, reset_at="after", **shared)
     if _kind(op).startswith("Cuba"):
-        decays = {"decay": _kept(dt, op.tau_mem), "current_decay": _kept(dt, op.tau_syn)}
+        decays: dict[str, Any] = {"decay": _kept(dt, op.tau_mem), "current_decay": _kept(dt, op.tau_syn)}
         return Dynamics(dt, "none", current_gain=1.0, reset_at="before", **decays, **shared)
     return Dynamics(dt, "none", decay=_kept(dt, op.tau), reset_at="after", **shared)
 

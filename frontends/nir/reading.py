@@ -18,7 +18,9 @@ from hsnn_compiler.frontends.nir.late import in_loops
 from hsnn_compiler.ir import storage
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.ir.metadata import name_of, read_metadata
 from hsnn_compiler.ir.ops import NoOp
+from hsnn_compiler.ir.origin import Origin
 from hsnn_compiler.ir.types import Coding, TensorType
 
 
@@ -52,7 +54,8 @@ class _Reader:
     """Collects nodes, edges and findings."""
 
     def __init__(self, path: Path) -> None:
-        self.graph = Graph(path.stem)
+        self.graph = Graph(path.stem, origin=Origin())
+        self.origin = self.graph.origin or Origin()
         self.file = str(path)
         self.findings: list[Finding] = []
         self.ports: dict[str, tuple[list[str], list[str]]] = {}  # of each subgraph: its inputs and outputs
@@ -61,9 +64,13 @@ class _Reader:
         """Add the nodes and edges of one (sub)graph, their names behind a prefix."""
         inputs: list[str] = []
         outputs: list[str] = []
-        for name, node in _nodes(group["nodes"]):
+        self.origin.metadata[prefix[:-1]] = read_metadata(group)
+        names = {}
+        for key, node in _nodes(group["nodes"]):
+            names[key] = name = name_of(node, key)
             kind = _text(node["type"][()])
             if kind == "NIRGraph":
+                self.origin.subgraphs.append(prefix + name)
                 self.subgraph(node, f"{prefix}{name}.")
                 continue
             added = self._node(prefix + name, kind, node, nested=bool(prefix))
@@ -74,14 +81,15 @@ class _Reader:
         if prefix:
             self.ports[prefix[:-1]] = inputs, outputs
         for src, dst in group["edges"][()].reshape(-1, 2) if "edges" in group else ():
-            self._edge(prefix + _text(src), prefix + _text(dst))
+            src, dst = (names.get(key, key) for key in (_text(src), _text(dst)))
+            self._edge(prefix + src, prefix + dst)
 
     def _node(self, name: str, kind: str, group: h5py.Group, nested: bool) -> bool:
         if kind not in KINDS:
             self._wrong(name, f"{kind} is not a primitive of NIR", supported=", ".join(KINDS))
             return False
         try:
-            op, findings = build(kind, name, group)
+            op, findings, self.origin.forms[name] = build(kind, name, group)
         except (MissingParameterError, ValueError, TypeError, AssertionError) as error:
             self._wrong(name, f"{kind} cannot be read: {error or 'its parameters do not fit together'}")
             return False
@@ -90,7 +98,11 @@ class _Reader:
         if kind == "Input" and not nested:
             tensor = TensorType(tuple(int(n) for n in op.input_type["input"]), Coding.CURRENT)
         if kind in ("Input", "Output") and nested:
+            self.origin.metadata[name] = op.metadata
             op = NoOp(f"nir.{kind}")
+        if name in self.graph:
+            self._wrong(name, "two nodes have this name, once the subgraphs are laid flat")
+            return False
         self.graph.add(Node(name, op, tensor, source=Source(module=name)))
         return True
 

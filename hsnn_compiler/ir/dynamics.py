@@ -17,7 +17,7 @@ docs/semantics.md explains it, with the names of the platforms that do each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,11 +98,14 @@ class Dynamics:
                 raise refuse("E0210", f"{name}={getattr(self, name)!r}", supported=", ".join(allowed))
         if not (self.dt > 0 and np.isfinite(self.dt)):
             raise refuse("E0210", f"dt={self.dt!r}", supported="a positive length of a step")
-        if self.reset_at == "crossing" and (self.integrator != "exact" or self.reset not in ("zero", "value")):
+        solved = self.integrator == "exact" and self.reset in ("zero", "value")
+        if self.reset_at == "crossing" and not (solved and self.max_spikes == 1 and not self.refractory):
             raise refuse(
-                "E0210", f"reset_at=crossing with integrator={self.integrator}, reset={self.reset}",
-                supported="integrator=exact with reset=zero or value",
-            )  # fmt: skip
+                "E0210",
+                f"reset_at=crossing with integrator={self.integrator}, reset={self.reset}, "
+                f"max_spikes={self.max_spikes}, refractory={self.refractory}",
+                supported="integrator=exact, reset=zero or value, one spike per step, no refractory steps",
+            )
         if self.max_spikes < 0 or self.refractory < 0:
             raise refuse("E0210", f"max_spikes={self.max_spikes}, refractory={self.refractory}", supported="0 or more")
 
@@ -207,18 +210,6 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
 def delay_steps(op: Any, dynamics: Dynamics) -> np.ndarray:
     """A NIR Delay in whole steps, int64, in the shape of its parameter: the nearest number of steps."""
     return np.rint(np.asarray(op.delay, np.float64) / dynamics.dt).astype(np.int64)
-
-
-def differences(first: Dynamics, second: Dynamics) -> list[tuple[str, Any, Any]]:
-    """Fields in which two contracts differ, as (field, value of the first, value of the second)."""
-    pairs = [(f.name, getattr(first, f.name), getattr(second, f.name)) for f in fields(Dynamics)]
-    return [(name, a, b) for name, a, b in pairs if not _same(a, b)]
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return a is not None and b is not None and np.array_equal(np.asarray(a), np.asarray(b))
-    return bool(a == b)
 
 
 def _decay(tau: np.ndarray, dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:

@@ -61,8 +61,9 @@ def _settle(
             continue  # done already, or comes again as soon as something that feeds it is known
         if any(source.name in findings for source in sources):
             continue  # what is wrong there was said
-        try:
-            types[name] = output_type(graph[name], known)
+        missing = len(sources) - len(known) if needed == 1 else 0
+        try:  # what is still to come counts as an input, of which only the number is known
+            types[name] = output_type(graph[name], known + known[:1] * missing)
         except ShapeError as error:
             findings[name] = str(error)
             continue

@@ -31,23 +31,15 @@ class Origin:
     forms: dict[str, dict[str, Form]] = field(default_factory=dict)
 
 
-def as_it_lay(value: Any, form: Form, reshape: bool) -> Any:
-    """A parameter in the dtype (and shape, with `reshape`) it had in the file, unless its value would then differ."""
+def as_it_lay(value: Any, form: Form) -> Any:
+    """A parameter in the dtype it had in the file, unless its value would then differ; sizes that were given as
+    one number for all dimensions as one number.
+    """
     array = np.asarray(value)
-    if reshape and len(form.shape) <= array.ndim and array.shape != form.shape:
-        full = (*[1] * (array.ndim - len(form.shape)), *form.shape)
-        one = array[tuple(slice(0, size) for size in full)]
-        if one.shape == full and _equal(np.broadcast_to(one, array.shape), array):
-            array = one.reshape(form.shape)
+    if form.shape == () and array.dtype.kind in "iu" and array.ndim == 1 and np.unique(array).size == 1:
+        array = array[0]
     if array.dtype.str == form.dtype:
         return array
     with np.errstate(all="ignore"):
         cast = array.astype(form.dtype)
-    return cast if _equal(cast, array) else array
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    try:
-        return np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f")
-    except ValueError:  # shapes that do not broadcast
-        return False
+    return cast if np.array_equal(cast, array, equal_nan=cast.dtype.kind == array.dtype.kind == "f") else array

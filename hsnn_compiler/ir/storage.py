@@ -152,7 +152,7 @@ def _write_op(group: h5py.Group, node: Node, forms: dict[str, Form]) -> dict[str
             continue
         form = forms.get(key)
         if form is not None and (not node.is_neuron or np.shape(value) == form.shape):
-            value = as_it_lay(value, form, reshape=not node.is_neuron)  # NIR wants one shape for all of a neuron
+            value = as_it_lay(value, form)
         elif _is_per_neuron(node, value):
             # NIR wants one value per neuron; ours may be one per channel, and is again when read back.
             compact[key] = list(value.shape)

@@ -67,11 +67,11 @@ class FusedLoihi:
             resets: steps of the stretch before which the state starts anew.
         """
         fused = self.layers[node.name]
-        arrived = feeds or [extra]
-        assert arrived[0] is not None
         again = None
         if resets:
-            again = np.zeros(len(arrived[0]), np.bool_)
+            some = feeds[0] if feeds else extra
+            assert some is not None
+            again = np.zeros(len(some), np.bool_)
             again[resets] = True
         inputs = [_input(value, feed) for value, feed in zip(feeds, fused.feeds, strict=True)]
         more = None if extra is None else to_kernel(extra.to(torch.int32), node.shape)

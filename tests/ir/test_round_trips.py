@@ -34,25 +34,26 @@ def check_text(graph: Graph) -> None:
     assert graphs_equal(parse(short, arrays_of(graph)), graph)
 
 
-def check_file(graph: Graph) -> bytes:
+def check_file(graph: Graph, twice: bool = True) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path, again = Path(folder) / "graph.h5", Path(folder) / "again.h5"
         storage.write(graph, path)
         back = storage.read(path)
         assert graphs_equal(back, graph)
-        assert to_text(back) == to_text(graph)
-        storage.write(back, again)
-        assert path.read_bytes() == again.read_bytes()
+        if twice:
+            assert to_text(back) == to_text(graph)
+            storage.write(back, again)
+            assert path.read_bytes() == again.read_bytes()
         return path.read_bytes()
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(picks())
 def test_text(p: Picks) -> None:
     check_text(random_graph(p))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(picks())
 def test_file(p: Picks) -> None:
     check_file(random_graph(p))
@@ -69,10 +70,10 @@ def test_every_op(kind: str) -> None:
 
 def test_seeded_graphs() -> None:
     """Wider than what hypothesis likes to draw."""
-    for seed in range(60):
-        check_text(random_graph(Picks.seeded(seed)))
-    for seed in range(20):
-        check_file(random_graph(Picks.seeded(seed)))
+    for seed in range(500):
+        graph = random_graph(Picks.seeded(seed))
+        check_text(graph)
+        check_file(graph, twice=seed < 50)
 
 
 def test_quantised_networks() -> None:

@@ -29,15 +29,15 @@ def test_convolutions_and_pools_have_the_shape_torch_gives_them(p: Picks) -> Non
     dims = p.choice([1, 2])
     size = tuple(p.integer(3, 11) for _ in range(dims))
     kernel, stride, padding, dilation = (tuple(p.integer(low, 3) for _ in range(dims)) for low in (1, 1, 0, 1))
-    groups, what = p.choice([1, 2]), p.choice(["conv", "same", "avg", "sum", "max"])
+    groups, what = p.choice([1, 2]), p.choice(["conv", "same", "valid", "avg", "sum", "max"])
     x = torch.zeros(1, 4, *size)
-    if what in ("conv", "same"):
-        pad = what if what == "same" else padding
+    if what in ("conv", "same", "valid"):
+        pad = padding if what == "conv" else what
         stride = (1,) * dims if what == "same" else stride
         module = (torch.nn.Conv1d if dims == 1 else torch.nn.Conv2d)(4, 6, kernel, stride, pad, dilation, groups)
         weight, bias = np.zeros((6, 4 // groups, *kernel)), np.zeros(6)
         if dims == 1:
-            pad = pad if pad == "same" else pad[0]
+            pad = pad if isinstance(pad, str) else pad[0]
             op = nir.Conv1d(size[0], weight, stride[0], pad, dilation[0], groups, bias)
         else:
             op = nir.Conv2d(size, weight, stride, pad, dilation, groups, bias)
