@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from hsnn_compiler.backends.lava.presence import lava_version
 
 settings.register_profile(
     "repeatable",
@@ -12,3 +15,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def lava() -> None:
+    """Skip the test where Lava is not installed (and only there)."""
+    if lava_version() is None:
+        pytest.skip("lava-nc is not installed")

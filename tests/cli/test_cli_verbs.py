@@ -19,19 +19,6 @@ DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 CALIB, TEST = str(DIGITS / "digits_calib.npz"), str(DIGITS / "digits_test.npz")
 
 
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capsys):
-    """Run the command line in an empty folder; returns (status, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        status = run(group, [str(word) for word in words])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "direct"

@@ -12,17 +12,9 @@ import pytest
 from preloaded import PreloadedPool
 
 from hsnn_compiler.backends.lava import simulate
-from hsnn_compiler.backends.lava.presence import lava_version
 
 HERE = Path(__file__).parent
 OWN_PROCESSES = HERE.parents[2] / "backends" / "lava" / "hsnn_lava"
-
-
-@pytest.fixture
-def lava() -> None:
-    """Skip the test where Lava is not installed (and only there)."""
-    if lava_version() is None:
-        pytest.skip("lava-nc is not installed")
 
 
 @pytest.fixture
