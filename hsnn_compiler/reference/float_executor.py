@@ -17,7 +17,7 @@ from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, has_time, run_in
 from hsnn_compiler.reference.float_fused import FusedFloat
 from hsnn_compiler.reference.float_neuron import FloatNeuron, FloatSigmaDelta
 from hsnn_compiler.reference.float_run import FloatRun
-from hsnn_compiler.reference.fused import FusedPlan, last_uses, worth_compiling
+from hsnn_compiler.reference.fused import FusedPlan, last_uses, ways, worth_compiling
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
 
@@ -114,7 +114,7 @@ class FloatExecutor:
             {name: self._whole(parts) for name, parts in outputs.items()},
             {key: self._whole(parts) for key, parts in trace.items()},
             spikes={name: int(count) for name, count in run.spikes.items()},
-            how=dict(run.fused.how) if run.fused else {},
+            how=ways(self.graph, self.groups, self.neurons, run.fused.how if run.fused else None, self._why_not()),
         )
 
     def evaluate(self, inputs: Mapping[str, Tensor], reset_interval: int | None = None) -> dict[str, Tensor]:
@@ -143,6 +143,9 @@ class FloatExecutor:
         if not worth_compiling(self.graph, steps, len(array)):
             return None
         return FusedFloat(self, record)
+
+    def _why_not(self) -> str:
+        return "step by step, as asked" if self.method == "steps" else "too short a run for compiled kernels"
 
     def _keeper(self, node: str, learns: bool) -> Callable[[str, np.ndarray], Tensor]:
         def keep(name: str, array: np.ndarray) -> Tensor:

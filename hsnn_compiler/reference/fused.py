@@ -145,6 +145,27 @@ def last_uses(
     return uses
 
 
+def ways(
+    graph: Graph, order: list[list[Node]], populations: Collection[str], kernels: Mapping[str, str] | None, why_not: str
+) -> dict[str, str]:
+    """How each population was run, in words.
+
+    Args:
+        graph: with types.
+        order: its groups.
+        populations: names, in no particular order.
+        kernels: by population, what the kernels did; None where they were not used.
+        why_not: why they were not.
+    """
+    found = {}
+    for group in order:
+        slow = "step by step, on a loop" if is_loop(graph, group) else why_not
+        for name in (node.name for node in group if node.name in populations):
+            used = kernels is not None and slow == why_not
+            found[name] = (kernels or {}).get(name) or f"torch: {'not a neuron of the kernels' if used else slow}"
+    return found
+
+
 class Worth:
     """Decides whether compiled kernels pay: not before this process has had so much work that loading them did."""
 

@@ -21,7 +21,7 @@ from hsnn_compiler.ir.graph import Edge, Node
 from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant, NeuronQuant
 from hsnn_compiler.reference.batches import has_time
-from hsnn_compiler.reference.fused import from_kernel
+from hsnn_compiler.reference.fused import from_kernel, ways
 from hsnn_compiler.reference.loihi_loop import Loop
 from hsnn_compiler.reference.loihi_neuron import Population, scan
 from hsnn_compiler.reference.loihi_parameters import constant_bias, is_population, population
@@ -100,7 +100,13 @@ class LoihiRun:
         result.saturated.update({name: state.saturated for name, state in self.populations.items()})
         if self.fused:
             result.saturated.update(self.fused.saturated)
-            result.how = dict(self.fused.how)
+        result.how = ways(
+            self.graph,
+            self.executor.groups,
+            {node.name for node in self.graph if is_population(node)},
+            self.fused.how if self.fused else None,
+            "too short a run for compiled kernels",
+        )
         for name, parts in self.outputs.items():
             whole = torch.cat(parts)
             result.outputs[name] = _samples_first(whole) if has_time(self.graph[name]) else whole.numpy().copy()

@@ -91,6 +91,11 @@ def test_record_and_out(cli: Cli, loop_file: Path, tmp_path: Path) -> None:
     assert "Recorded" in out
 
 
+def test_how_it_was_run(cli: Cli, loop_file: Path) -> None:
+    _, out, _ = cli("simulate", loop_file, "--data", "x.npz", "-v")
+    assert "torch: step by step, on a loop" in out
+
+
 def test_reset_interval(cli: Cli, loop_file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "same.npy", np.tile(np.load(tmp_path / "one.npy")[:10], (3, 1)))
     words = ("simulate", loop_file, "--data", "same.npy", "--out", "t.npz", "--dynamics", "late=loops")
