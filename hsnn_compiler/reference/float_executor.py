@@ -17,7 +17,7 @@ from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, has_time, run_in
 from hsnn_compiler.reference.float_fused import FusedFloat
 from hsnn_compiler.reference.float_neuron import FloatNeuron, FloatSigmaDelta
 from hsnn_compiler.reference.float_run import FloatRun
-from hsnn_compiler.reference.fused import FusedPlan, last_uses, ways, worth_compiling
+from hsnn_compiler.reference.fused import FusedPlan, last_uses, on_loops, ways, worth_compiling
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
 
@@ -63,6 +63,8 @@ class FloatExecutor:
         self.parameters: dict[tuple[str, str], Tensor] = {}
         self.compiled: dict[tuple[str, ...], Layer] = {}
         self._plans: dict[frozenset[Record], FusedPlan] = {}
+        self.loops = on_loops(graph, self.groups)
+        self.neuron_count = sum(node.type.size for node in graph if node.is_neuron and node.type)
         self.bound = {}
         self.neurons: dict[str, FloatNeuron | FloatSigmaDelta] = {}
         for node in graph:
@@ -114,7 +116,7 @@ class FloatExecutor:
             {name: self._whole(parts) for name, parts in outputs.items()},
             {key: self._whole(parts) for key, parts in trace.items()},
             spikes={name: int(count) for name, count in run.spikes.items()},
-            how=ways(self.graph, self.groups, self.neurons, run.fused.how if run.fused else None, self._why_not()),
+            how=ways(self.neurons, self.loops, run.fused.how if run.fused else None, self._why_not()),
         )
 
     def evaluate(self, inputs: Mapping[str, Tensor], reset_interval: int | None = None) -> dict[str, Tensor]:
@@ -140,7 +142,7 @@ class FloatExecutor:
             return None
         name, array = next(iter(inputs.items()))
         steps = array.shape[1] if has_time(self.graph[name]) else self.graph.timesteps or 1
-        if not worth_compiling(self.graph, steps, len(array)):
+        if not worth_compiling(self.neuron_count * steps * len(array)):
             return None
         return FusedFloat(self, record)
 

@@ -170,7 +170,7 @@ class FloatRun:
         others = [self._along(edge) for edge in layer.others]
         feeds = [self._raw(feed.edge) for feed in layer.feeds]
         steps = len((feeds or others)[0])
-        again = [t for t in range(steps) if self._returns(node, self.step + t)]
+        again = [t for t in range(steps) if self._returns(node, self.step + t)] if self.reset_interval else []
         wanted = [variable for variable in ("u", "v") if (node.name, variable) in self.record]
         done = fused.run(node, feeds, add(others) if others else None, wanted, again)
         for variable in wanted:

@@ -6,7 +6,6 @@ Signals keep their usual axes, [time, batch, channels, ...]; in memory the kerne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,7 +82,7 @@ class FusedPlan:
         apart: Collection[str] = (),
     ) -> None:
         keep = {name for name, variable in record if variable == "s"} | set(apart)
-        loops = {node.name for group in order if is_loop(graph, group) for node in group}
+        loops = on_loops(graph, order)
         self.layers = {name: _layer(graph, graph[name], keep) for name in populations if name not in loops}
         self.inside = {feed.synapse.name for layer in self.layers.values() for feed in layer.feeds}
         sources = {feed.source.name for layer in self.layers.values() for feed in layer.feeds}
@@ -146,24 +145,27 @@ def last_uses(
 
 
 def ways(
-    graph: Graph, order: list[list[Node]], populations: Collection[str], kernels: Mapping[str, str] | None, why_not: str
+    populations: Collection[str], loops: Collection[str], kernels: Mapping[str, str] | None, why_not: str
 ) -> dict[str, str]:
     """How each population was run, in words.
 
     Args:
-        graph: with types.
-        order: its groups.
-        populations: names, in no particular order.
+        populations: names.
+        loops: those that lie on a loop.
         kernels: by population, what the kernels did; None where they were not used.
         why_not: why they were not.
     """
-    found = {}
-    for group in order:
-        slow = "step by step, on a loop" if is_loop(graph, group) else why_not
-        for name in (node.name for node in group if node.name in populations):
-            used = kernels is not None and slow == why_not
-            found[name] = (kernels or {}).get(name) or f"torch: {'not a neuron of the kernels' if used else slow}"
-    return found
+    slow = why_not if kernels is None else "not a neuron of the kernels"
+    done = kernels or {}
+    return {
+        name: done.get(name) or ("torch: step by step, on a loop" if name in loops else f"torch: {slow}")
+        for name in populations
+    }
+
+
+def on_loops(graph: Graph, order: list[list[Node]]) -> set[str]:
+    """Names of the nodes that have to be evaluated step by step."""
+    return {node.name for group in order if is_loop(graph, group) for node in group}
 
 
 class Worth:
@@ -172,9 +174,9 @@ class Worth:
     def __init__(self) -> None:
         self.work = 0
 
-    def __call__(self, graph: Graph, steps: int, batch: int) -> bool:
-        """Count a run of so many steps and samples, and decide for it."""
-        self.work += batch * steps * sum(math.prod(node.shape) for node in graph if node.is_neuron)
+    def __call__(self, neuron_steps: int) -> bool:
+        """Count a run of so many neurons, steps and samples, and decide for it."""
+        self.work += neuron_steps
         return self.work >= WORTH_COMPILING
 
 

@@ -25,7 +25,7 @@ from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.quant import WeightQuant
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, batches, has_time, run_in_batches
-from hsnn_compiler.reference.fused import FusedPlan, last_uses, worth_compiling
+from hsnn_compiler.reference.fused import FusedPlan, last_uses, on_loops, worth_compiling
 from hsnn_compiler.reference.loihi_fused import FusedLoihi, make_plan
 from hsnn_compiler.reference.loihi_parameters import biased, is_population, unquantised
 from hsnn_compiler.reference.loihi_run import LoihiRun
@@ -77,6 +77,8 @@ class LoihiExecutor:
         self.last_use = last_uses(graph, self.groups, {})
         self.compiled: dict[tuple[str, ...], Layer] = {}
         self._plans: dict[frozenset[Record], FusedPlan] = {}
+        self.loops = on_loops(graph, self.groups)
+        self.neuron_count = sum(node.type.size for node in graph if node.is_neuron and node.type)
 
     def run(
         self,
@@ -124,7 +126,7 @@ class LoihiExecutor:
         given = self._tensors(inputs)
         batch = len(next(iter(inputs.values())))
         steps = len(next(iter(given.values()))) if self.is_raw else self.timesteps
-        compiles = worth_compiling(self.graph, steps, batch) if self.compiles is None else self.compiles
+        compiles = worth_compiling(self.neuron_count * steps * batch) if self.compiles is None else self.compiles
         fused = FusedLoihi(self, record) if compiles else None
         run = LoihiRun(self, batch, record, reset_interval, fused)
         if not self.is_raw:

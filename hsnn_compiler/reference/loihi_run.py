@@ -101,9 +101,8 @@ class LoihiRun:
         if self.fused:
             result.saturated.update(self.fused.saturated)
         result.how = ways(
-            self.graph,
-            self.executor.groups,
-            {node.name for node in self.graph if is_population(node)},
+            [node.name for node in self.graph if is_population(node)],
+            self.executor.loops,
             self.fused.how if self.fused else None,
             "too short a run for compiled kernels",
         )
@@ -176,7 +175,7 @@ class LoihiRun:
         extra = add(others) if others else None if feeds else self._silence(node)
         steps = len(feeds[0] if extra is None else extra)
         wanted = [variable for variable in ("u", "v") if (node.name, variable) in self.record]
-        restarts = [t for t in range(steps) if self.returns(node, t)]
+        restarts = [t for t in range(steps) if self.returns(node, t)] if self.reset_interval else []
         done = fused.run(node, feeds, extra, self.mantissa(node), wanted, restarts)
         self.keep(node, {variable: from_kernel(getattr(done, variable), node.shape) for variable in wanted})
         return from_kernel(done.output, node.shape)
