@@ -57,7 +57,7 @@ def schedule(graph: Graph) -> Graph:
 
 def signals(graph: Graph) -> list[tuple[str, str]]:
     """Everything that can be recorded."""
-    return [(n.name, v) for n in graph if n.is_neuron for v in ("suv" if n.is_spiking else "uv")]
+    return [(n.name, v) for n in graph if n.is_neuron for v in "suv"]
 
 
 def _encode(graph: Graph, p: Picks, source: str, name: str) -> str:

@@ -40,15 +40,21 @@ def simulate(
     spikes = [(node.name, "s") for node in graph if node.is_spiking and node.on_chip]
     outputs = {(node.name, "s" if node.is_spiking else "v") for node in leaving(graph)}
     wanted: dict[str, list[str]] = {}
-    for name, variable in sorted({*spikes, *outputs, *record}):
+    for name, variable in sorted({*spikes, *outputs, *(_lava_signal(graph, key) for key in record)}):
         wanted.setdefault(name, []).append(variable)
     recorded = run_network(directory, biases, wanted, deadline_s=deadline_s, on_progress=on_progress)
     latency = depth_of(graph)
     trace = {key: _windows(graph, key[0], np.asarray(array), latency) for key, array in recorded.items()}
     result = host.complete(inputs, {name: trace[name, variable] for name, variable in outputs})
-    result.trace = {key: trace[key] for key in trace if key in record}
+    result.trace = {key: trace[_lava_signal(graph, key)] for key in record}
     result.spikes = {name: int(trace[name, "s"].sum()) for name, _ in spikes}
     return result
+
+
+def _lava_signal(graph: Graph, key: Record) -> Record:
+    """What Lava records for a signal: neurons that never spike put out their potential."""
+    name, variable = key
+    return (name, "v") if variable == "s" and not graph[name].is_spiking else key
 
 
 def _windows(graph: Graph, name: str, recorded: np.ndarray, latency: int) -> np.ndarray:

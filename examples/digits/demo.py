@@ -63,7 +63,7 @@ def run_model(name: str, lava_images: int, out: Path) -> dict[str, str]:
         some = Data(test.x[:lava_images], None if test.y is None else test.y[:lava_images])
         reference = program.simulate(some.x, "reference", signals)
         lava = program.simulate(some.x, "lava", signals, progress=lambda d, n: bar("Lava", d, n))
-    spikes = sum(int(array.sum()) for (_, variable), array in lava.trace.items() if variable == "s")
+    spikes = sum(lava.spikes.values())
     differences = dict.fromkeys("suv", 0)
     for difference in compare(lava, reference):
         differences[difference.signal[1]] += difference.different
