@@ -95,7 +95,7 @@ def test_what_was_chosen_is_said(tmp_path: Path) -> None:
     settled, findings = settle(network(tmp_path / "a.nir", tau=10 * one))
     assert "taken for milliseconds" in findings[0].message
     assert settled["lif"].dynamics.dt == 1.0
-    contract = Contract.parse("reset=zero,threshold_test=>,integrator=euler,if_rate=step", 0.5)
+    contract = Contract.parse("reset=zero,threshold_test=>,integrator=euler,if_rate=step", 1e-4)
     assert settle(network(tmp_path / "a.nir"), contract)[1] == []
 
 
