@@ -73,7 +73,7 @@ class Network:
         backend = backend or ("reference" if self.has_integers else "float")
         if backend not in BACKENDS:
             raise refuse("E0202", f"no backend named {backend!r}", supported=", ".join(BACKENDS))
-        known = recordable(self.graph)
+        known = dict.fromkeys(recordable(self.graph))
         for name, variable in record:
             if (name, variable) not in known:
                 names = ", ".join(dict.fromkeys(node for node, _ in known))

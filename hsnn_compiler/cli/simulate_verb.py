@@ -169,7 +169,9 @@ def _signals(graph: Graph, text: str | None, *, everything: bool) -> list[Record
     """What ``--record`` asks for; nodes that do not exist are for the executors to refuse."""
     from hsnn_compiler.network import recordable
 
-    states = [(name, v) for name, v in recordable(graph) if (name, "v") in set(recordable(graph))]
+    known = recordable(graph)
+    populations = {name for name, variable in known if variable == "v"}
+    states = [key for key in known if key[0] in populations]
     if text == "all" or (text is None and everything):
         return states
     found: list[Record] = []

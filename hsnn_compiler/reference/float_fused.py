@@ -48,7 +48,10 @@ class FusedFloat:
         """Run a layer on what arrives, [time, batch, ...]; returns the kernel's `Run`."""
         fused = self.layers[node.name]
         layer = self._layer(fused)
-        inputs = [to_kernel(binary(value), feed.source.shape) for value, feed in zip(feeds, fused.feeds, strict=True)]
+        inputs = [
+            to_kernel(binary(value, feed.source.is_spiking), feed.source.shape)
+            for value, feed in zip(feeds, fused.feeds, strict=True)
+        ]
         steps = len(feeds[0]) if feeds else len(extra) if extra is not None else 0
         again = None
         if resets:

@@ -244,9 +244,14 @@ def from_kernel(array: np.ndarray, shape: Shape) -> Tensor:
     return value.transpose(0, 1)
 
 
-def binary(value: Tensor) -> Tensor:
-    """Spikes as bytes; what is not all 0 and 1 as it is."""
-    if value.dtype in (torch.uint8, torch.bool):
+def binary(value: Tensor, spikes: bool = False) -> Tensor:
+    """Spikes as bytes; what is not all 0 and 1 as it is, or as int32 if it came in bytes.
+
+    `spikes` says that it is known to be 0 and 1.
+    """
+    if value.dtype is torch.bool or (value.dtype is torch.uint8 and (spikes or bool((value <= 1).all()))):
         return value
+    if value.dtype is torch.uint8:
+        return value.to(torch.int32)
     small = value.to(torch.uint8)
     return small if bool((small <= 1).all()) and bool((small == value).all()) else value

@@ -26,7 +26,7 @@ from hsnn_compiler.reference.loihi_loop import Loop
 from hsnn_compiler.reference.loihi_neuron import Population, scan
 from hsnn_compiler.reference.loihi_parameters import constant_bias, is_population, population
 from hsnn_compiler.reference.result import Record, Result
-from hsnn_compiler.reference.values import count_events
+from hsnn_compiler.reference.values import add, count_events
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.loihi_executor import LoihiExecutor
@@ -242,14 +242,6 @@ class LoihiRun:
                 part = part / (source.quant.scale * 2**STATE_SHIFT)
             total = total + part
         return total * (gain / self.executor.timesteps if kind == "mean" else gain)
-
-
-def add(parts: list[Tensor]) -> Tensor:
-    """Everything that arrives at a port, added up: host values, or integers of 32 bits."""
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.to(torch.int32) + part if total.dtype in (torch.int8, torch.uint8) else total + part
-    return total
 
 
 def _samples_first(value: Tensor) -> np.ndarray:

@@ -10,10 +10,10 @@ from hsnn_compiler.ir.graph import Node
 
 
 def add(parts: list[Tensor]) -> Tensor:
-    """Everything that arrives at a port, added up."""
+    """Everything that arrives at a port, added up; spikes kept as bytes become integers of 32 bits."""
     total = parts[0]
     for part in parts[1:]:
-        total = total + part
+        total = total.to(torch.int32) + part if total.dtype in (torch.int8, torch.uint8) else total + part
     return total
 
 

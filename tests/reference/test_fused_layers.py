@@ -134,6 +134,15 @@ def test_float(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     assert spikes > 1000
 
 
+def test_bytes_that_are_no_spikes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "WORTH_COMPILING", 0)
+    graph = float_net(1)
+    x = np.random.default_rng(0).integers(0, 4, (2, 6, *graph["input"].shape)).astype(np.uint8)
+    compiled = FloatExecutor(graph, method="auto").run(x, [("n1", "v")])
+    same(FloatExecutor(graph).run(x, [("n1", "v")]), compiled)
+    assert not compiled.how["n1"].startswith("torch")
+
+
 def test_short_runs_do_not_load_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = float_net(0)
     x = np.ones((1, 4, *graph["input"].shape), np.float32)
