@@ -77,14 +77,12 @@ def _graded(width: int) -> Any:
     """Accumulator of so many lanes for inputs with payloads."""
 
     @njit
-    def graded(
-        p: Pointers, first_block: int, last_block: int, bias: Pointer, bits: Pointer, row: int, payload: Pointer
-    ) -> None:
+    def graded(p: Pointers, bias: Pointer, bits: Pointer, row: int, payload: Pointer) -> None:
         weights, sums = p.weights, p.sums
         zero = load(weights, (p.depth - 1) * width, width)
         for column in range(p.columns):
             for part in range(p.part_count):
-                for block in range(first_block, last_block):
+                for block in range(p.block_count):
                     total = zero
                     group = block * p.groups // p.block_count
                     for segment in range(p.parts[6 * part + 2], p.parts[6 * part + 3]):
@@ -130,8 +128,6 @@ def _look(p: Pointers, group: int, bits: Pointer, row: int) -> None:
 def sum_row(
     p: Pointers,
     lanes: int,
-    first_block: int,
-    last_block: int,
     bias: Pointer,
     bits: Pointer,
     row: int,
@@ -143,7 +139,6 @@ def sum_row(
     Args:
         p: as there.
         lanes: of the weights.
-        first_block, last_block: range of channels, as blocks.
         bias: [columns * channels, and lanes to spare].
         bits: [row words] uint64, the inputs of the sample at the step.
         row: of the output map.
@@ -151,19 +146,18 @@ def sum_row(
     """
     if is_graded:
         if lanes == 16:
-            _graded_16(p, first_block, last_block, bias, bits, row, payload)
+            _graded_16(p, bias, bits, row, payload)
         elif lanes == 32:
-            _graded_32(p, first_block, last_block, bias, bits, row, payload)
+            _graded_32(p, bias, bits, row, payload)
         elif lanes == 64:
-            _graded_64(p, first_block, last_block, bias, bits, row, payload)
+            _graded_64(p, bias, bits, row, payload)
         elif lanes == 128:
-            _graded_128(p, first_block, last_block, bias, bits, row, payload)
+            _graded_128(p, bias, bits, row, payload)
         else:
-            _graded_256(p, first_block, last_block, bias, bits, row, payload)
+            _graded_256(p, bias, bits, row, payload)
         return
     for group in range(p.groups):
-        first = max(first_block, group * p.block_count // p.groups)
-        last = min(last_block, (group + 1) * p.block_count // p.groups)
+        first, last = group * p.block_count // p.groups, (group + 1) * p.block_count // p.groups
         _look(p, group, bits, row)
         if lanes == 16:
             _binary_16(p, first, last, bias)

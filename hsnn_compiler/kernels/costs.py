@@ -45,7 +45,7 @@ class Costs:
     active: float
     dense: float
 
-    def events(self, active: int, steps: int) -> float:
+    def events(self, active: float, steps: int) -> float:
         """Nanoseconds event-driven, with so many inputs active in so many steps of samples."""
         return steps * self.fixed + active * self.active
 

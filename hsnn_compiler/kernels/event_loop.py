@@ -1,26 +1,23 @@
-"""The event-driven layer: synaptic sums and neurons over all steps, in one compiled call.
+"""The event-driven layer: synaptic sums and neurons of some output rows of one sample, over some steps.
 
 A row of output positions stays in the cache over all its steps: rows are the outer loop, time the inner.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
 from hsnn_compiler.kernels.accumulate import Pointers, sum_row
-from hsnn_compiler.kernels.stamp import STAMP
-from hsnn_compiler.kernels.tables import ROWS
+from hsnn_compiler.kernels.jobs import Record
 from hsnn_compiler.kernels.updates import step
-from hsnn_compiler.kernels.vectors import LINE, WORD, Pointer, ahead, aligned, pointer
+from hsnn_compiler.kernels.vectors import WORD, Pointer, ahead, aligned, at, bit_count, nonzero_bits, pointer
 
 
 @njit
-def _restart(u: Pointer, v: Pointer, size: int, has_current: bool, starts: Pointer, start: float, differ: bool) -> None:
+def _restart(u: Pointer, v: Pointer, size: int, has_current: bool, starts: Pointer, first: int, count: int) -> None:
     for j in range(size):
-        v[j] = starts[j] if differ else start
+        v[j] = starts[first + j] if count > 1 else starts[0]
     if has_current:
         for j in range(size):
             u[j] = 0
@@ -39,111 +36,99 @@ def _add(source: Pointer, goal: Pointer, size: int) -> None:
 
 
 @njit
-def _run(
-    task: tuple[int, ...],
-    tables: tuple[Any, ...],
-    inputs: tuple[Any, ...],
-    outputs: tuple[Any, ...],
+def count_spikes(spikes: Pointer, size: int) -> int:
+    """How many of some bytes are not 0."""
+    found, whole = 0, size // WORD * WORD
+    for j in range(0, whole, WORD):
+        found += bit_count(nonzero_bits(spikes, j))
+    for j in range(whole, size):
+        found += spikes[j] != 0
+    return found
+
+
+@njit
+def run_rows(
+    job: Record,
+    like: float,
+    sample: int,
+    time: int,
+    begin: int,
+    count: int,
+    first_row: int,
+    last_row: int,
+    scratch: int,
     words: np.ndarray,
     sums: np.ndarray,
-) -> int:
-    """As `run_tasks`. The scratch arrays are the caller's: numba frees an array after its last use, and a use of
-    a pointer into it is none.
-    """
-    first_sample, last_sample, first_row, last_row, first_block, last_block = task
-    segments, shifts, masks, parts, weights, blocks, channels = tables
-    bits, payload, bias, extra, resets, leak, start, coefficients = inputs
-    u, v, spikes, u_record, v_record = outputs
+) -> tuple[int, int]:
+    """Run the neurons of some output rows; returns their spikes, and how often one of Loihi wrapped or saturated.
 
-    lanes = weights.shape[2]
-    width = masks.shape[2] * channels
+    Args:
+        job: a `JOB`.
+        like: any number of the layer's type.
+        sample: in the arrays of all samples.
+        time: steps of these arrays.
+        begin, count: first of the steps to run, and how many.
+        first_row, last_row: range of rows.
+        scratch: address of the memory for one sample.
+        words, sums: memory for a row. The caller's: numba frees an array after its last use, and a use of a pointer
+            into it is none.
+    """
+    byte, word, number = np.uint8(0), np.uint64(0), np.int64(0)
     p = Pointers(
-        pointer(segments),
-        pointer(shifts),
-        pointer(masks),
-        pointer(parts),
-        pointer(weights),
-        pointer(blocks),
-        channels,
-        shifts.size,
-        masks.shape[0],
-        masks.shape[2],
-        parts.shape[0],
-        weights.shape[1],
-        blocks.size,
+        at(job.segments, number),
+        at(job.shifts, word),
+        at(job.masks, word),
+        at(job.parts, number),
+        at(job.weights, like),
+        at(job.blocks, number),
+        job.channels,
+        job.segment_count,
+        job.groups,
+        job.columns,
+        job.part_count,
+        job.depth,
+        job.block_count,
         pointer(words),
         aligned(pointer(sums)),
     )
-    # The neurons of an output row that this task is about.
-    offset = blocks[first_block]
-    size = (width if last_block == blocks.size else blocks[last_block]) - offset
-    a = ahead(p.sums, offset)
-
-    _, steps, row_words = bits.shape
-    neurons = v.shape[1]
-    apart = coefficients.shape[1] * coefficients.shape[2]
-    has_current, is_graded, silent = u.size > 0, payload.size > 0, spikes.shape[1] < steps
-    saturated = 0
-    for sample in range(first_sample, last_sample):
-        for row in range(first_row, last_row):
-            first = row * width + offset
-            row_u, row_v = ahead(pointer(u), sample * neurons + first), ahead(pointer(v), sample * neurons + first)
-            row_bias = ahead(pointer(bias), row % bias.shape[0] * bias.shape[1])
-            row_leak = ahead(
-                pointer(leak), (sample % leak.shape[0] * leak.shape[1] + row % leak.shape[1]) * width + offset
-            )
-            row_c = ahead(pointer(coefficients), row % coefficients.shape[1] * width + offset if apart > 1 else 0)
-            for t in range(steps):
-                at = sample * steps + t
-                here = at * neurons + first
-                if resets.size and resets[t]:
-                    _restart(row_u, row_v, size, has_current, ahead(pointer(start), first), start[0], start.size > 1)
-                if p.part_count:
-                    place = at * row_words
-                    sum_row(
-                        p,
-                        lanes,
-                        first_block,
-                        last_block,
-                        row_bias,
-                        ahead(pointer(bits), place),
-                        row,
-                        ahead(pointer(payload), place * WORD),
-                        is_graded,
-                    )
-                else:
-                    _copy(ahead(row_bias, offset), a, size)
-                if extra.size:
-                    _add(ahead(pointer(extra), here), a, size)
-                fired = ahead(pointer(spikes), first if silent else here)
-                saturated += step(size, a, row_u, row_v, fired, row_c, apart, row_leak, has_current)
-                if u_record.size:
-                    _copy(a, ahead(pointer(u_record), here), size)
-                if v_record.size:
-                    _copy(row_v, ahead(pointer(v_record), here), size)
-    return saturated
-
-
-def _compiled(stamp: str) -> Any:
-    @njit(cache=True, nogil=True)
-    def run_tasks(
-        task: tuple[int, ...], tables: tuple[Any, ...], inputs: tuple[Any, ...], outputs: tuple[Any, ...]
-    ) -> int:
-        """Run neurons; returns how often a neuron of Loihi wrapped or saturated.
-
-        Args:
-            task, tables, inputs, outputs: a `Task`, `Tables`, `Inputs` and `Outputs`, as plain tuples: numba takes
-                much longer to look at named ones.
-        """
-        _ = stamp
-        _, _, masks, _, weights, _, channels = tables
-        _, depth, lanes = weights.shape
-        columns = masks.shape[2]
-        words = np.empty(columns * (depth // ROWS), np.uint64)
-        sums = np.empty(columns * channels + lanes + LINE, weights.dtype)
-        return _run(task, tables, inputs, outputs, words, sums)
-
-    return run_tasks
-
-
-run_tasks = _compiled(STAMP)
+    a, neurons, size, apart = p.sums, job.neurons, job.columns * job.channels, job.apart
+    lanes, row_words, resets, extra = job.lanes, job.row_words, job.resets, job.extra
+    u_record, v_record, spiking = job.u_record, job.v_record, job.spiking
+    has_current, is_graded, starts_here = job.has_current != 0, job.payload != 0, job.v == 0 and begin == 0
+    all_u, all_v = at(scratch + job.u_at, like), at(scratch + job.v_at, like)
+    if job.v != 0:
+        all_u, all_v = ahead(at(job.u, like), sample * neurons), ahead(at(job.v, like), sample * neurons)
+    # From here on, steps are counted from the first to run.
+    since = sample * time + begin
+    bits = ahead(at(job.bits, word), since * job.row_words) if job.bits != 0 else at(scratch + job.bits_at, word)
+    all_spikes = ahead(at(job.spikes, byte), since * neurons) if job.spikes != 0 else at(scratch + job.spikes_at, byte)
+    spikes = saturated = 0
+    for row in range(first_row, last_row):
+        first = row * size
+        u, v = ahead(all_u, first), ahead(all_v, first)
+        bias = ahead(at(job.bias, like), row % job.bias_rows * job.bias_width)
+        leak = ahead(at(job.leak, like), (sample % job.leak_samples * job.leak_rows + row % job.leak_rows) * size)
+        c = ahead(at(job.coefficients, like), row % job.coefficient_rows * size if apart > 1 else 0)
+        if starts_here:
+            _restart(u, v, size, has_current, at(job.start, like), first, job.start_count)
+        for t in range(count):
+            here = (since + t) * neurons + first
+            if resets != 0 and at(resets, byte)[begin + t]:
+                _restart(u, v, size, has_current, at(job.start, like), first, job.start_count)
+            if p.part_count:
+                place = t * row_words
+                payload = ahead(at(job.payload, like), (since * row_words + place) * WORD)
+                sum_row(p, lanes, bias, ahead(bits, place), row, payload, is_graded)
+            else:
+                _copy(bias, a, size)
+            if extra != 0:
+                _add(ahead(at(extra, like), here), a, size)
+            fired = ahead(all_spikes, t * neurons + first if spiking else first)
+            saturated += step(size, a, u, v, fired, c, apart, leak, has_current)
+            if spiking:
+                spikes += count_spikes(fired, size)
+            if u_record != 0:
+                _copy(a, ahead(at(u_record, like), here), size)
+            if v_record != 0:
+                _copy(v, ahead(at(v_record, like), here), size)
+    return spikes, saturated

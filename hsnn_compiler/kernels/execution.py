@@ -1,73 +1,198 @@
-"""How a layer's work is divided: into pieces that fit the cache, and among threads."""
+"""How a call of the compiled code is put together: its memory, and the threads that run it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from hsnn_compiler.kernels.call import Inputs, Outputs, Task
+from hsnn_compiler.kernels.call_loop import run_call
 from hsnn_compiler.kernels.dense import DenseSums
-from hsnn_compiler.kernels.event_loop import run_tasks
-from hsnn_compiler.kernels.tables import Tables
-from hsnn_compiler.kernels.workers import THREADS, share
+from hsnn_compiler.kernels.jobs import CALL, FEED, FIRST_COUNT, JOB, Record, address
+from hsnn_compiler.kernels.tables import ROWS, Tables
+from hsnn_compiler.kernels.workers import THREADS, invite
 
 WORTH_SHARING = 150_000.0
 """Nanoseconds of work that pay for waking another thread."""
+WORTH_WAITING = 250_000.0
+"""The same for work between two points where threads wait for each other: should others use the machine, it is long."""
 CURRENT_BYTES = 2**20
 """Dense currents are computed for as many samples at a time as this holds: they should stay in the cache."""
 NEURON = 1.0
 """Nanoseconds to read a neuron's current and update it."""
+NO_FEEDS = np.zeros(0, FEED)
+ENDLESS = 2**40
+JOB_PLACES, FEED_PLACES, CALL_PLACES = (
+    {name: place for place, name in enumerate(record.names or ())} for record in (JOB, FEED, CALL)
+)
+SAMPLES, STEPS, PARTS, SCRATCH, COUNTERS, JOBS, FEEDS = (
+    CALL_PLACES[name] for name in ("samples", "steps", "parts", "scratch", "counters", "jobs", "feeds")
+)
+"""Places of what every run fills in."""
+
+Arrays = Mapping[str, np.ndarray]
+"""By field of `JOB`: those of some samples, and ``resets``."""
 
 
-def run_events(tables: Tables, inputs: Inputs, outputs: Outputs, nanoseconds: float) -> int:
-    """Run the event kernel on all samples, with other threads if it will take long; returns what it counts."""
-    rows = outputs.v.shape[1] // (tables.masks.shape[2] * tables.channels)
-    everything = Task(0, len(outputs.v), 0, rows, 0, len(tables.blocks))
-    plain = tuple(tables), tuple(inputs), tuple(outputs)
-    if nanoseconds < WORTH_SHARING or THREADS == 1:
-        return run_tasks(tuple(everything), *plain)
-    return share(lambda task: run_tasks(tuple(task), *plain), list(_divide(everything)))
+def describe(tables: Tables, bias: np.ndarray, leak: np.ndarray, start: np.ndarray, coefficients: np.ndarray) -> Record:
+    """The part of a `JOB` that is the same for every run, [1]; the arrays stay the caller's."""
+    job = np.zeros(1, JOB)
+    groups, segments, columns = tables.masks.shape
+    blocks, depth, lanes = tables.weights.shape
+    fields = {
+        **{
+            name: address(getattr(tables, name))
+            for name in ("segments", "shifts", "masks", "parts", "weights", "blocks")
+        },
+        "channels": tables.channels,
+        "segment_count": segments,
+        "groups": groups,
+        "columns": columns,
+        "part_count": len(tables.parts),
+        "depth": depth,
+        "block_count": blocks,
+        "lanes": lanes,
+        "bias": address(bias),
+        "bias_rows": bias.shape[0],
+        "bias_width": bias.shape[1],
+        "leak": address(leak),
+        "leak_samples": leak.shape[0],
+        "leak_rows": leak.shape[1],
+        "start": address(start),
+        "start_count": len(start),
+        "coefficients": address(coefficients),
+        "coefficient_rows": coefficients.shape[1],
+        "apart": coefficients.shape[1] * coefficients.shape[2],
+    }
+    for name, value in fields.items():
+        job[name] = value
+    return job
+
+
+class Program:
+    """Jobs, ready to run but for what changes from run to run.
+
+    All that the compiled code is told lies in one array, which each run copies: a thread that comes late to a run
+    still finds its counters there.
+
+    Args:
+        jobs: `JOB` s.
+        feeds: `FEED` s.
+        window: see `CALL`.
+        scratch_size: see `CALL`.
+        like: a number of the layers' type.
+    """
+
+    def __init__(self, jobs: Record, feeds: Record, window: int, scratch_size: int, like: np.generic) -> None:
+        self.like = like
+        self._scratch_size, self._window, self._job_count = scratch_size, window, len(jobs)
+        self._divisible = bool(jobs["rows"].max() > 1)
+        self._counters = len(CALL_PLACES)
+        self._jobs = self._counters + FIRST_COUNT + 2 * len(jobs) + 2 * len(feeds)
+        self._feeds = self._jobs + jobs.nbytes // 8
+        call = np.zeros(1, CALL)
+        call["job_count"], call["feed_count"], call["window"] = len(jobs), len(feeds), window
+        call["scratch_size"] = scratch_size
+        call["words"] = (jobs["columns"] * (jobs["depth"] // ROWS)).max()
+        call["sums"] = (jobs["columns"] * jobs["channels"] + jobs["lanes"]).max()
+        counters = np.zeros(self._jobs - self._counters, np.int64)
+        self._template = np.concatenate([call.view(np.int64), counters, jobs.view(np.int64), feeds.view(np.int64)])
+
+    def __getstate__(self) -> object:
+        raise TypeError("a program holds addresses: it cannot be copied or pickled")
+
+    def job_field(self, job: int, name: str) -> int:
+        """Where a run can put something."""
+        return self._jobs + job * len(JOB_PLACES) + JOB_PLACES[name]
+
+    def feed_field(self, feed: int, name: str) -> int:
+        """The same for feeds."""
+        return self._feeds + feed * len(FEED_PLACES) + FEED_PLACES[name]
+
+    def run(self, shape: tuple[int, int], fields: Iterable[tuple[int, int]], nanoseconds: float) -> list[int]:
+        """Run on all samples, with other threads if it will take long; returns the counters.
+
+        Args:
+            shape: samples and steps.
+            fields: what to put where.
+            nanoseconds: that it will take, about.
+        """
+        samples, steps = shape
+        shares = nanoseconds >= WORTH_SHARING and THREADS > 1
+        stages = samples * self._job_count * -(-steps // self._window)
+        divides = shares and self._divisible and samples < 2 * THREADS and nanoseconds >= WORTH_WAITING * stages
+        parts = 2 * THREADS if divides else 0
+        shares = shares and (divides or samples > 1)
+        scratch = np.empty(self._scratch_size * (THREADS if shares and not parts else 1), np.uint8)
+        order = self._template.copy()
+        start = address(order)
+        order[SAMPLES], order[STEPS] = shape
+        order[PARTS], order[SCRATCH] = parts, address(scratch)
+        order[COUNTERS] = start + 8 * self._counters
+        order[JOBS], order[FEEDS] = start + 8 * self._jobs, start + 8 * self._feeds
+        for place, value in fields:
+            order[place] = value
+
+        def work(_: object = (order, scratch)) -> None:  # keeps the memory, also for whoever comes late
+            run_call(start, self.like)
+
+        if shares:
+            invite(work)
+        work()
+        return order[self._counters : self._jobs].tolist()
+
+
+def one_layer(job: Record, like: np.generic) -> Program:
+    """One layer, on inputs that are packed, or currents: all its steps are one window.
+
+    Args:
+        job: as `describe` makes it.
+        like: see `Program`.
+    """
+    # Where neurons that do not spike write bytes all the same.
+    return Program(job, NO_FEEDS, ENDLESS, 0 if job["spiking"].item() else job["neurons"].item(), like)
+
+
+def run_events(program: Program, arrays: Arrays, shape: tuple[int, int], nanoseconds: float) -> int:
+    """Run `one_layer`; returns how often a neuron of Loihi wrapped or saturated.
+
+    Args:
+        program: of the layer.
+        arrays: of all samples.
+        shape: samples and steps.
+        nanoseconds: see `Program.run`.
+    """
+    fields = [(program.job_field(0, name), address(array)) for name, array in arrays.items()]
+    if "leak" in arrays:
+        fields.append((program.job_field(0, "leak_samples"), shape[0]))
+    return program.run(shape, fields, nanoseconds)[FIRST_COUNT + 1]
 
 
 def run_dense(
-    neurons_only: Tables,
-    sums: DenseSums,
-    signals: Sequence[np.ndarray],
-    inputs: Inputs,
-    outputs: Outputs,
+    program: Program, sums: DenseSums, signals: Sequence[np.ndarray], arrays: Arrays, shape: tuple[int, int]
 ) -> int:
-    """As `run_events`, with the synaptic sums from matrix products and convolutions."""
-    samples, time, _ = signals[0].shape
-    neurons = outputs.v.shape[1]
-    step = max(CURRENT_BYTES // (time * neurons * outputs.v.itemsize), 1)
+    """As `run_events`, with the synaptic sums of the signals from matrix products and convolutions.
+
+    Args:
+        program: of the neurons without their synapses.
+        sums: of these.
+        signals: [samples, time, n] of each synapse.
+        arrays, shape: as in `run_events`.
+    """
+    samples, time = shape
+    step = max(CURRENT_BYTES // max(time * arrays["v"][:1].nbytes, 1), 1)
     counted = 0
     for first in range(0, samples, step):
-        part = slice(first, first + step)
+        part = slice(first, min(first + step, samples))
         currents = sums([signal[part] for signal in signals])
-        some, written = inputs.of(part), outputs.of(part)
-        if some.extra.size:
-            currents += some.extra
-        counted += run_events(neurons_only, some._replace(extra=currents), written, currents.size * NEURON)
+        some = of_samples(arrays, part)
+        if "extra" in some:
+            currents += some["extra"]
+        here = (part.stop - first, time)
+        counted += run_events(program, {**some, "extra": currents}, here, currents.size * NEURON)
     return counted
 
 
-def _divide(task: Task) -> Iterator[Task]:
-    """Cut a task by samples, or if they are few by rows of positions, or if there is one by blocks of channels."""
-    samples, rows, blocks = task.last_sample, task.last_row, task.last_block
-    if samples >= 2 * THREADS:
-        for first, last in _ranges(samples, 4 * THREADS):
-            yield Task(first, last, 0, rows, 0, blocks)
-        return
-    for sample in range(samples):
-        if rows > 1:
-            for first, last in _ranges(rows, THREADS):
-                yield Task(sample, sample + 1, first, last, 0, blocks)
-        else:
-            yield Task(sample, sample + 1, 0, 1, 0, blocks)
-
-
-def _ranges(size: int, parts: int) -> Iterator[tuple[int, int]]:
-    step = -(-size // parts)
-    for first in range(0, size, step):
-        yield first, min(first + step, size)
+def of_samples(arrays: Arrays, part: slice) -> dict[str, np.ndarray]:
+    """Those of some samples."""
+    return {name: array if name == "resets" else array[part] for name, array in arrays.items()}

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hsnn_compiler.kernels.call import Inputs, Outputs
 from hsnn_compiler.kernels.costs import Costs, estimate
 from hsnn_compiler.kernels.dense import DenseSums
-from hsnn_compiler.kernels.execution import NEURON, run_dense, run_events
+from hsnn_compiler.kernels.execution import NEURON, describe, of_samples, one_layer, run_dense, run_events
+from hsnn_compiler.kernels.jobs import Record
 from hsnn_compiler.kernels.neurons import FloatNeuron, LoihiNeuron, by_rows
 from hsnn_compiler.kernels.packing import Packed, pack_signals
 from hsnn_compiler.kernels.plan import Plan, make_plan, no_synapses
 from hsnn_compiler.kernels.synapses import DenseSynapse, Synapse
-from hsnn_compiler.kernels.tables import on_lines
+from hsnn_compiler.kernels.tables import Tables, on_lines
 from hsnn_compiler.kernels.vectors import WORD, widest
 
 State = tuple[np.ndarray | None, np.ndarray]
@@ -24,8 +24,6 @@ State = tuple[np.ndarray | None, np.ndarray]
 METHODS = ("auto", "events", "dense")
 PACKED_BYTES = 2**24
 """Inputs are packed for as many samples at a time as this holds."""
-NEVER = np.empty(0, np.bool_)
-"""For a run without resets."""
 
 
 @dataclass(eq=False)
@@ -93,18 +91,17 @@ class Layer:
         self.size = math.prod(self.out_shape)
         if shapes or any(math.prod(synapse.out_shape) != self.size for synapse in self.synapses):
             raise ValueError(f"synapses reach {[synapse.out_shape for synapse in self.synapses]} neurons")
-        self._neurons_only = no_synapses(self.out_shape, self.dtype)
-        self._plan: Plan | None = None
-        self._costs: Costs | None = None
+        self.plan: Plan | None = None
+        self.costs: Costs | None = None
         # A matrix onto a map of several positions has other weights for each: no receptive field moves there.
         if self.synapses and (len({synapse.out_shape for synapse in self.synapses}) == 1):
-            self._plan = make_plan(self.synapses, self.out_shape, self.dtype, widest(self.dtype))
-            self._costs = estimate(self.synapses, self._plan.tables)
+            self.plan = make_plan(self.synapses, self.out_shape, self.dtype, widest(self.dtype))
+            self.costs = estimate(self.synapses, self.plan.tables)
         self._dense = DenseSums(self.synapses, self.dtype)
-        self._tables = self._plan.tables if self._plan else self._neurons_only
+        self._neurons_only = no_synapses(self.out_shape, self.dtype)
+        tables = self.plan.tables if self.plan else self._neurons_only
         rows = by_rows(np.asarray(0 if bias is None else bias, self.dtype), self.out_shape)
-        self._bias = on_lines(np.pad(rows, ((0, 0), (0, self._tables.weights.shape[2]))))
-        self._nothing, self._no_u = np.empty((0, 0, 0), self.dtype), np.empty((0, 0), self.dtype)
+        self._bias = on_lines(np.pad(rows, ((0, 0), (0, tables.weights.shape[2]))))
         self._leak = np.empty((1, 1, 0), self.dtype)
         if isinstance(neuron, LoihiNeuron):
             self._start, self._coefficients = neuron.start(), neuron.coefficients()
@@ -112,7 +109,24 @@ class Layer:
         else:
             self._start = neuron.start(self.out_shape, self.dtype)
             self._coefficients = neuron.coefficients(self.out_shape, self.dtype)
+        self.like = self.dtype.type(0)
+        self.job = self._describe(tables)
+        self._program = one_layer(self.job, self.like)
+        self._dense_program = one_layer(self._describe(self._neurons_only), self.like)
         self._in_sizes = [synapse.in_size for synapse in self.synapses]
+
+    @property
+    def chains(self) -> bool:
+        """Whether it can be part of a `Chain`."""
+        return self.plan is not None
+
+    def nanoseconds(self, active: float) -> float:
+        """That one sample and step takes with so many active inputs, event-driven."""
+        return self.costs.events(active, 1) if self.costs else NEURON * self.size
+
+    def prefers_events(self, active: int, steps: int) -> bool:
+        """Whether that is faster than matrix products and convolutions, for so many steps of samples."""
+        return self.costs is None or self.costs.prefers_events(active, steps)
 
     def run(
         self,
@@ -138,43 +152,45 @@ class Layer:
             raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
         batch, time = self._check(inputs, extra)
         signals = [_flat(array, batch, time) for array in inputs]
-        outputs = self._outputs(batch, time, record, state)
-        # Arrays that may not be written would be another type to numba, and compile everything once more.
-        more = self._nothing if extra is None else np.require(extra, self.dtype, ["C", "W"]).reshape(batch, time, -1)
-        again = NEVER if resets is None else np.require(resets, np.bool_, ["C", "W"])
+        arrays = self._outputs(batch, time, record, state)
+        if extra is not None:
+            arrays["extra"] = np.ascontiguousarray(extra, self.dtype).reshape(batch, time, self.size)
+        if resets is not None:
+            arrays["resets"] = np.ascontiguousarray(resets, np.bool_)
+        if len(self._leak) > 1:
+            arrays["leak"] = self._leak
         chosen, why = ("auto", "") if method == "auto" else (method, "as asked")
-        if self._costs is None:
+        if self.costs is None:
             chosen, why = ("dense", "mixed synapses") if signals else ("events", "no synapses")
         active = saturated = 0
         step = self._samples_at_once(signals, batch)
         for first in range(0, batch, step):
-            part = slice(first, first + step)
-            here = signals if step >= batch else [signal[part] for signal in signals]
-            packed = self._pack(here, min(step, batch - first), time)
-            steps = time * packed.bits.shape[0]
+            part = slice(first, min(first + step, batch))
+            shape = (part.stop - first, time)
+            here, some = signals, arrays
+            if step < batch:
+                here, some = [signal[part] for signal in signals], of_samples(arrays, part)
+            packed = self._pack(here, *shape)
+            steps = time * shape[0]
             if chosen == "auto":
-                assert self._costs is not None
-                chosen = "events" if self._costs.prefers_events(packed.active, steps) else "dense"
+                assert self.costs is not None
+                chosen = "events" if self.costs.prefers_events(packed.active, steps) else "dense"
             active += packed.active
-            drive = Inputs(
-                packed.bits,
-                packed.payload,
-                self._bias,
-                more[part],
-                again,
-                self._leak[part] if len(self._leak) > 1 else self._leak,
-                self._start,
-                self._coefficients,
-            )
-            written = outputs if step >= batch else outputs.of(part)
             if chosen == "dense":
-                saturated += run_dense(self._neurons_only, self._dense, here, drive, written)
+                saturated += run_dense(self._dense_program, self._dense, here, some, shape)
             else:
-                nanoseconds = self._costs.events(packed.active, steps) if self._costs else steps * self.size * NEURON
-                saturated += run_events(self._tables, drive, written, nanoseconds)
-        return self._result(
-            outputs, record, saturated, active / max(sum(signal.size for signal in signals), 1), chosen, why
-        )
+                nanoseconds = self.costs.events(packed.active, steps) if self.costs else steps * self.size * NEURON
+                drive = {**some, "bits": packed.bits, "payload": packed.payload}
+                saturated += run_events(self._program, drive, shape, nanoseconds)
+        activity = active / max(sum(signal.size for signal in signals), 1)
+        return self._result(arrays, saturated, activity, chosen, why)
+
+    def _describe(self, tables: Tables) -> Record:
+        job = describe(tables, self._bias, self._leak, self._start, self._coefficients)
+        job["neurons"], job["rows"] = self.size, self.out_shape[0] if len(self.out_shape) == 3 else 1
+        job["spiking"], job["has_current"] = self.neuron.spiking, self.neuron.has_current
+        job["row_words"] = self.plan.row_words if self.plan else 0
+        return job
 
     def _check(self, inputs: Sequence[np.ndarray], extra: np.ndarray | None) -> tuple[int, int]:
         """Batch size and number of steps, the same for all inputs."""
@@ -188,58 +204,49 @@ class Layer:
             raise ValueError(f"extra input of shape {extra.shape} for {self.size} neurons")
         return batch, time
 
-    def _outputs(self, batch: int, time: int, record: Collection[str], state: State | None) -> Outputs:
-        """Arrays for the kernel to write; those nobody wants are empty."""
+    def _outputs(self, batch: int, time: int, record: Collection[str], state: State | None) -> dict[str, np.ndarray]:
+        """Arrays for the kernel to write, as far as they are wanted."""
         memory, n = self.neuron.has_current, self.size
         if state is None:
-            v = np.empty((batch, n), self.dtype)
-            v[:] = self._start
-            u = np.zeros((batch, n), self.dtype) if memory else self._no_u
+            arrays = {"v": np.empty((batch, n), self.dtype)}
+            arrays["v"][:] = self._start
+            if memory:
+                arrays["u"] = np.zeros((batch, n), self.dtype)
         else:
-            v = np.array(state[1], self.dtype).reshape(batch, n)
-            u = np.array(state[0], self.dtype).reshape(batch, n) if memory else self._no_u
-        wants_v = "v" in record or not self.neuron.spiking
-        return Outputs(
-            u,
-            v,
-            spikes=np.empty((batch, time if self.neuron.spiking else 1, n), np.uint8),
-            u_record=np.empty((batch, time, n), self.dtype) if "u" in record else self._nothing,
-            v_record=np.empty((batch, time, n), self.dtype) if wants_v else self._nothing,
-        )
+            arrays = {"v": np.array(state[1], self.dtype).reshape(batch, n)}
+            if memory:
+                arrays["u"] = np.array(state[0], self.dtype).reshape(batch, n)
+        if self.neuron.spiking:
+            arrays["spikes"] = np.empty((batch, time, n), np.uint8)
+        for variable in record:
+            arrays[f"{variable}_record"] = np.empty((batch, time, n), self.dtype)
+        if not self.neuron.spiking and "v" not in record:
+            arrays["v_record"] = np.empty((batch, time, n), self.dtype)
+        return arrays
 
     def _samples_at_once(self, signals: Sequence[np.ndarray], batch: int) -> int:
-        if self._plan is None or batch == 1:
+        if self.plan is None or batch == 1:
             return max(batch, 1)
-        size = self._plan.row_words * 8
+        size = self.plan.row_words * 8
         if any(signal.dtype != np.uint8 for signal in signals):
-            size += self._plan.row_words * WORD * self.dtype.itemsize
+            size += self.plan.row_words * WORD * self.dtype.itemsize
         return max(PACKED_BYTES // (size * max(signals[0].shape[1], 1)), 1)
 
     def _pack(self, signals: Sequence[np.ndarray], samples: int, time: int) -> Packed:
-        if self._plan is None:
+        if self.plan is None:
             active = sum(int(np.count_nonzero(signal)) for signal in signals)
-            return Packed(np.empty((samples, time, 0), np.uint64), self._nothing, active)
-        return pack_signals(signals, self._plan.places, self._plan.row_words, self.dtype)
+            return Packed(np.empty((samples, time, 0), np.uint64), np.empty((0, 0, 0), self.dtype), active)
+        return pack_signals(signals, self.plan.places, self.plan.row_words, self.dtype)
 
-    def _result(
-        self, outputs: Outputs, record: Collection[str], saturated: int, activity: float, chosen: str, why: str
-    ) -> Run:
-        batch = len(outputs.v)
-        if len(self.out_shape) > 1:
-            population, shape = (batch, *self.out_shape), (batch, -1, *self.out_shape)
-            outputs = Outputs(
-                *(array.reshape(population) if array.size else array for array in outputs[:2]),
-                *(array.reshape(shape) if array.size else array for array in outputs[2:]),
-            )
+    def _result(self, arrays: dict[str, np.ndarray], saturated: int, activity: float, chosen: str, why: str) -> Run:
+        def shaped(name: str) -> np.ndarray | None:
+            array = arrays.get(name)
+            return None if array is None else array.reshape(*array.shape[:-1], *self.out_shape)
+
+        v = shaped("v")
+        assert v is not None
         return Run(
-            outputs.spikes if self.neuron.spiking else None,
-            outputs.u_record if "u" in record else None,
-            outputs.v_record if "v" in record or not self.neuron.spiking else None,
-            (outputs.u if self.neuron.has_current else None, outputs.v),
-            saturated,
-            activity,
-            chosen,
-            why,
+            shaped("spikes"), shaped("u_record"), shaped("v_record"), (shaped("u"), v), saturated, activity, chosen, why
         )
 
 

@@ -89,6 +89,7 @@ class LoihiNeuron:
         bias: added to v at every step, shifted by its exponent already; broadcasts against [batch, *out shape].
         reset: ``"zero"`` or ``"subtract"``.
         spiking: False if v itself is the output; thresholds and resets apply all the same, as on the chip.
+        taken: what the reset subtracts, in units of v; None: the threshold.
     """
 
     du: int
@@ -98,14 +99,16 @@ class LoihiNeuron:
     v_init: int = 0
     reset: str = "zero"
     spiking: bool = True
+    taken: int | None = None
 
     def __post_init__(self) -> None:
         if self.reset not in ("zero", "subtract"):
             raise ValueError(f"reset {self.reset!r} is neither zero nor subtract")
         if not (0 <= self.du < UNITY and 0 <= self.dv <= UNITY and 0 <= self.vth <= LIMIT):
             raise ValueError(f"du {self.du}, dv {self.dv}, vth {self.vth} do not exist on Loihi")
-        if max(np.abs(np.asarray(self.bias, np.int64)).max(initial=0), abs(self.v_init)) > LIMIT:
-            raise ValueError("bias or v_init beyond 24 bits")
+        numbers = (np.abs(np.asarray(self.bias, np.int64)).max(initial=0), abs(self.v_init), abs(self.taken or 0))
+        if max(numbers) > LIMIT:
+            raise ValueError("bias, v_init or taken beyond 24 bits")
 
     @property
     def has_current(self) -> bool:
@@ -113,10 +116,11 @@ class LoihiNeuron:
         return self.du + 1 != UNITY
 
     def coefficients(self) -> np.ndarray:
-        """[4, 1, 1] int32, see `updates`."""
+        """[5, 1, 1] int32, see `updates`."""
         threshold = min(self.vth << STATE_SHIFT, LIMIT)  # v stays below, so none above it differs
-        values = [UNITY - (self.du + 1), UNITY - self.dv, threshold, self.reset == "subtract"]
-        return np.array(values, np.int32).reshape(4, 1, 1)
+        taken = threshold if self.taken is None else self.taken
+        values = [UNITY - (self.du + 1), UNITY - self.dv, threshold, self.reset == "subtract", taken]
+        return np.array(values, np.int32).reshape(5, 1, 1)
 
     def leaks(self, out_shape: tuple[int, ...]) -> np.ndarray:
         """The bias, [1 or batch, 1 or rows, columns * channels] int32."""

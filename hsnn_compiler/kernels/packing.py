@@ -9,13 +9,76 @@ import numpy as np
 from numba import njit
 
 from hsnn_compiler.kernels.stamp import STAMP
-from hsnn_compiler.kernels.vectors import WORD, any_above_one, bit_count, nonzero_bits, pointer
+from hsnn_compiler.kernels.vectors import (
+    WORD,
+    Pointer,
+    ahead,
+    any_above_one,
+    bit_count,
+    first_bit,
+    nonzero_bits,
+    pointer,
+)
 from hsnn_compiler.kernels.workers import THREADS, share
 
 NOT_BINARY = -(2**62)
 """Returned instead of a count."""
 WORTH_SHARING = 2**20
 """Bytes to pack that pay for waking another thread."""
+
+
+@njit
+def pack_row(source: Pointer, size: int, target: Pointer, is_byte: bool) -> tuple[int, int]:
+    """Write which of `size` numbers are not 0 into words; returns how many, and a number above 0 if a byte was above 1.
+
+    Args:
+        source, target: of the numbers, and of uint64.
+        size: count of numbers.
+        is_byte: whether they are uint8.
+    """
+    active, above, whole = 0, 0, size // WORD * WORD
+    for at in range(0, whole, WORD):
+        word = nonzero_bits(source, at)
+        target[at // WORD] = word
+        active += bit_count(word)
+        if is_byte:
+            above |= any_above_one(source, at)
+    if whole < size:
+        word = np.uint64(0)
+        for at in range(whole, size):
+            if source[at] != 0:
+                word |= np.uint64(1) << np.uint64(at - whole)
+                if is_byte:
+                    above |= source[at] > 1
+        target[whole // WORD] = word
+        active += bit_count(word)
+    return active, above
+
+
+@njit
+def pack_planes(source: Pointer, channels: int, size: int, target: Pointer) -> tuple[int, int]:
+    """As `pack_row`, of bytes [channels, size / channels] that are to lie channels last."""
+    plane, active, above, one = size // channels, 0, 0, np.uint64(1)
+    for word in range((size + WORD - 1) // WORD):
+        target[word] = np.uint64(0)
+    for channel in range(channels):
+        start = channel * plane
+        for at in range(0, plane // WORD * WORD, WORD):
+            word = nonzero_bits(source, start + at)
+            above |= any_above_one(source, start + at)
+            active += bit_count(word)
+            while word != 0:
+                bit = (at + first_bit(word)) * channels + channel
+                target[bit // WORD] |= one << np.uint64(bit % WORD)
+                word &= word - one
+        for at in range(plane // WORD * WORD, plane):
+            value = source[start + at]
+            if value != 0:
+                bit = at * channels + channel
+                target[bit // WORD] |= one << np.uint64(bit % WORD)
+                active += 1
+                above |= value > 1
+    return active, above
 
 
 def _compiled(stamp: str) -> Any:
@@ -26,28 +89,14 @@ def _compiled(stamp: str) -> Any:
         Returns the number of inputs that are not 0; or `NOT_BINARY`, if a uint8 is neither 0 nor 1.
         """
         _ = stamp
-        rows, size = signal.shape
-        whole = size // WORD * WORD
-        start = pointer(signal)
-        active = 0
-        above = False
-        for row in range(rows):
-            for at in range(0, whole, WORD):
-                word = nonzero_bits(start, row * size + at)
-                words[row, first_word + at // WORD] = word
-                active += bit_count(word)
-                if signal.itemsize == 1:
-                    above |= any_above_one(start, row * size + at)
-            if whole < size:
-                word = np.uint64(0)
-                for at in range(whole, size):
-                    value = signal[row, at]
-                    if value != 0:
-                        word |= np.uint64(1) << np.uint64(at - whole)
-                    if signal.itemsize == 1 and value > 1:
-                        above = True
-                words[row, first_word + whole // WORD] = word
-                active += bit_count(word)
+        size, row_words = signal.shape[1], words.shape[1]
+        source, target = pointer(signal), pointer(words)
+        active = above = 0
+        for row in range(len(signal)):
+            to = ahead(target, row * row_words + first_word)
+            found, more = pack_row(ahead(source, row * size), size, to, signal.itemsize == 1)
+            active += found
+            above |= more
         return NOT_BINARY if above else active
 
     return pack

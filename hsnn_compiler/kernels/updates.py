@@ -116,10 +116,10 @@ def _loihi(
 ) -> int:
     """A Loihi population, bit for bit as ``hsnn_compiler.reference.loihi_neuron.scan``, in 32-bit integers.
 
-    Here c is: what u and v keep of 4096, the threshold in units of v, and 1 if it is subtracted. The bias is at most
-    2^23: then no sum with it leaves 32 bits.
+    Here c is: what u and v keep of 4096, the threshold in units of v, 1 if a spike subtracts something (else v is
+    zero after it), and what. The bias is at most 2^23: then no sum with it leaves 32 bits.
     """
-    remain, hold, threshold, soft = np.uint32(c[0]), np.uint32(c[1]), c[2], c[3]
+    remain, hold, threshold, soft, taken = np.uint32(c[0]), np.uint32(c[1]), c[2], c[3], c[4]
     # Counted in 32 bits, as wide as the rest: 64 would halve the speed.
     count = np.int32(0)
     if current:
@@ -140,7 +140,7 @@ def _loihi(
         count = np.int32(count + np.int32(clipped != x))
         fires = clipped > threshold
         spikes[j] = fires
-        v[j] = np.int32(clipped - threshold) * soft if fires else clipped
+        v[j] = np.int32(clipped - taken) * soft if fires else clipped
     return int(count)
 
 

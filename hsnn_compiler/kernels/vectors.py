@@ -71,6 +71,36 @@ def pointer(typingctx: Any, array: Any) -> Any:
 
 
 @intrinsic
+def at(typingctx: Any, address: Any, like: Any) -> Any:
+    """A pointer to an address, int64, of numbers of the same type as `like`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(types.int64, like), codegen
+
+
+@intrinsic
+def records(typingctx: Any, address: Any) -> Any:
+    """The same for `numba.carray`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
+def fetch_add(typingctx: Any, start: Any, index: Any, number: Any) -> Any:
+    """Add to an int64 behind a pointer that other threads add to as well; returns what it was before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
+
+    return types.int64(start, types.intp, types.int64), codegen
+
+
+@intrinsic
 def ahead(typingctx: Any, start: Any, count: Any) -> Any:
     """A pointer `count` elements further."""
 

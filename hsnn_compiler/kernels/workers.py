@@ -6,6 +6,7 @@ not, either: they would take as long as a small layer.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -14,31 +15,37 @@ from typing import Any
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-Answers = SimpleQueue[int | BaseException]
+_orders: SimpleQueue[Callable[[], object]] | None = None
 
-_orders: SimpleQueue[tuple[Callable[[], int], Answers]] | None = None
+
+def invite(work: Callable[[], object]) -> None:
+    """Let all other threads call a function, some time; nobody waits for them, or hears of their problems."""
+    orders = _started()
+    for _ in range(THREADS - 1):
+        orders.put(work)
 
 
 def share(function: Callable[[Any], int], tasks: Iterable[Any]) -> int:
     """Call a function with every task, on all threads; returns the sum of what it returns."""
-    orders = _started()
     left = iter(list(tasks))  # whoever is free takes the next; of a list, two threads may
-    answers: Answers = SimpleQueue()
+    answers: SimpleQueue[int | BaseException] = SimpleQueue()
 
-    def work() -> int:
-        return sum(map(function, left))
+    def work() -> None:
+        try:
+            answers.put(sum(map(function, left)))
+        except BaseException as problem:
+            answers.put(problem)
 
-    for _ in range(THREADS - 1):
-        orders.put((work, answers))
-    own = _answer(work)
-    found = [own, *(answers.get() for _ in range(THREADS - 1))]
+    invite(work)
+    work()
+    found = [answers.get() for _ in range(THREADS)]
     for answer in found:
         if isinstance(answer, BaseException):
             raise answer
     return sum(answer for answer in found if isinstance(answer, int))
 
 
-def _started() -> SimpleQueue[tuple[Callable[[], int], Answers]]:
+def _started() -> SimpleQueue[Callable[[], object]]:
     global _orders
     if _orders is None:
         _orders = SimpleQueue()
@@ -47,17 +54,10 @@ def _started() -> SimpleQueue[tuple[Callable[[], int], Answers]]:
     return _orders
 
 
-def _serve(orders: SimpleQueue[tuple[Callable[[], int], Answers]]) -> None:
+def _serve(orders: SimpleQueue[Callable[[], object]]) -> None:
     while True:
-        work, answers = orders.get()
-        answers.put(_answer(work))
-
-
-def _answer(work: Callable[[], int]) -> int | BaseException:
-    try:
-        return work()
-    except BaseException as problem:  # goes to whoever ordered the work
-        return problem
+        with contextlib.suppress(BaseException):
+            orders.get()()
 
 
 def _forget() -> None:

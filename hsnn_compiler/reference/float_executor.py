@@ -17,9 +17,11 @@ from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, has_time, run_in
 from hsnn_compiler.reference.float_fused import FusedFloat
 from hsnn_compiler.reference.float_neuron import FloatNeuron, FloatSigmaDelta
 from hsnn_compiler.reference.float_run import FloatRun
-from hsnn_compiler.reference.fused import FusedPlan, last_uses, on_loops, ways, worth_compiling
+from hsnn_compiler.reference.fused import BYTES, FusedPlan, binary, last_uses, on_loops, ways, worth_compiling
+from hsnn_compiler.reference.loihi_parameters import SIGMA_DELTA_OPS
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
+from hsnn_compiler.reference.whole import Whole, whole
 
 if TYPE_CHECKING:
     from hsnn_compiler.kernels import Layer
@@ -63,6 +65,7 @@ class FloatExecutor:
         self.parameters: dict[tuple[str, str], Tensor] = {}
         self.compiled: dict[tuple[str, ...], Layer] = {}
         self._plans: dict[frozenset[Record], FusedPlan] = {}
+        self._wholes: dict[frozenset[Record], Whole | None] = {}
         self.loops = on_loops(graph, self.groups)
         self.neuron_count = sum(node.type.size for node in graph if node.is_neuron and node.type)
         self.bound = {}
@@ -71,7 +74,7 @@ class FloatExecutor:
             parameter = self._keeper(node.name, surrogate is not None)
             if node.is_neuron:
                 self.neurons[node.name] = FloatNeuron(node, dtype, parameter, surrogate)
-            elif node.kind in ("SigmaDelta", "DeltaEncoder"):
+            elif node.kind in SIGMA_DELTA_OPS:
                 self.neurons[node.name] = FloatSigmaDelta(node, dtype, parameter)
             elif node.kind not in ("Encode", "Decode", "Concat", "Delay"):
                 self.bound[node.name] = bind(node.op, dtype, parameter)
@@ -99,12 +102,25 @@ class FloatExecutor:
             self.graph, inputs, batch_size, lambda batch: self.run_batch(batch, record, reset_interval), progress
         )
 
-    @torch.no_grad()
     def run_batch(
         self, inputs: Mapping[str, np.ndarray], record: Collection[Record] = (), reset_interval: int | None = None
     ) -> Result:
         """Run one batch."""
-        run = FloatRun(self, record, reset_interval, self._fused(inputs, record))
+        compiles = self._compiles(inputs)
+        done = self._whole(inputs, record, reset_interval) if compiles else None
+        if done is not None:
+            return done
+        with torch.no_grad():
+            return self._by_node(inputs, record, reset_interval, FusedFloat(self, record) if compiles else None)
+
+    def _by_node(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        record: Collection[Record],
+        reset_interval: int | None,
+        fused: FusedFloat | None,
+    ) -> Result:
+        run = FloatRun(self, record, reset_interval, fused)
         outputs: dict[str, list[np.ndarray]] = {}
         trace: dict[Record, list[np.ndarray]] = {}
         for stretch in self._stretches(inputs):
@@ -113,10 +129,10 @@ class FloatExecutor:
             for key, value in run.trace.items():
                 trace.setdefault(key, []).append(self._samples_first(key[0], value))
         return Result(
-            {name: self._whole(parts) for name, parts in outputs.items()},
-            {key: self._whole(parts) for key, parts in trace.items()},
+            {name: self._joined(parts) for name, parts in outputs.items()},
+            {key: self._joined(parts) for key, parts in trace.items()},
             spikes={name: int(count) for name, count in run.spikes.items()},
-            how=ways(self.neurons, self.loops, run.fused.how if run.fused else None, self._why_not()),
+            how=ways(self.neurons, self.loops, fused.how if fused else None, self._why_not()),
         )
 
     def evaluate(self, inputs: Mapping[str, Tensor], reset_interval: int | None = None) -> dict[str, Tensor]:
@@ -137,14 +153,31 @@ class FloatExecutor:
             self._plans[record] = FusedPlan(self.graph, self.groups, basic, record)
         return self._plans[record]
 
-    def _fused(self, inputs: Mapping[str, np.ndarray], record: Collection[Record]) -> FusedFloat | None:
+    def _compiles(self, inputs: Mapping[str, np.ndarray]) -> bool:
+        """Whether layers run on compiled kernels."""
         if self.method != "auto" or any(p.requires_grad for p in self.parameters.values()):
-            return None
+            return False
         name, array = next(iter(inputs.items()))
         steps = array.shape[1] if has_time(self.graph[name]) else self.graph.timesteps or 1
-        if not worth_compiling(self.neuron_count * steps * len(array)):
+        return worth_compiling(self.neuron_count * steps * len(array))
+
+    def _whole(
+        self, inputs: Mapping[str, np.ndarray], record: Collection[Record], reset_interval: int | None
+    ) -> Result | None:
+        """Run the graph as one chain of layers, if it is one and its inputs are spikes."""
+        key = frozenset(record)
+        if key not in self._wholes:
+            layer = FusedFloat(self, record).layer
+            dtype = np.float32 if self.dtype is torch.float32 else np.float64
+            self._wholes[key] = whole(self.graph, self.plan(key), record, layer, dtype, self.layers, is_loihi=False)
+        chain, spikes = self._wholes[key], {}
+        if chain is None:
             return None
-        return FusedFloat(self, record)
+        for name, array in inputs.items():
+            spikes[name] = array if array.dtype in BYTES else binary(self._tensor(array)).numpy()
+        if any(array.dtype not in BYTES for array in spikes.values()):
+            return None
+        return chain.run(spikes, reset_interval)
 
     def _why_not(self) -> str:
         return "step by step, as asked" if self.method == "steps" else "too short a run for compiled kernels"
@@ -177,11 +210,11 @@ class FloatExecutor:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         """An input as a tensor: spikes given as bytes stay bytes until something computes with them."""
-        as_bytes = self.method == "auto" and array.dtype in (np.uint8, np.bool_)
+        as_bytes = self.method == "auto" and array.dtype in BYTES
         return torch.from_numpy(np.ascontiguousarray(array)) if as_bytes else tensor(array, self.dtype)
 
     def _samples_first(self, name: str, value: Tensor) -> np.ndarray:
         return np.ascontiguousarray(self._time_first(name, value.to(self.dtype)).numpy())
 
-    def _whole(self, parts: list[np.ndarray]) -> np.ndarray:
+    def _joined(self, parts: list[np.ndarray]) -> np.ndarray:
         return parts[0].copy() if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -13,6 +13,7 @@ from hsnn_compiler.ir.graph import Node
 from hsnn_compiler.reference.float_neuron import FloatNeuron
 from hsnn_compiler.reference.fused import (
     FusedLayer,
+    FusedRun,
     binary,
     from_kernel,
     kernel_shape,
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from hsnn_compiler.reference.float_executor import FloatExecutor
 
 
-class FusedFloat:
-    """Plan and states of the fused layers of one run.
+class FusedFloat(FusedRun):
+    """The fused layers of one run of the float executor.
 
     Args:
         executor: the bound graph.
@@ -36,38 +37,26 @@ class FusedFloat:
     """
 
     def __init__(self, executor: FloatExecutor, record: Collection[Record]) -> None:
+        super().__init__(executor.plan(frozenset(record)))
         self.executor = executor
-        self.plan = executor.plan(frozenset(record))
-        self.layers, self.inside, self.last_use = self.plan.layers, self.plan.inside, self.plan.last_use
-        self.how: dict[str, str] = {}
-        self._states: dict[str, Any] = {}
 
     def run(
         self, node: Node, feeds: list[Tensor], extra: Tensor | None, record: Collection[str], resets: list[int]
-    ) -> Any:
-        """Run a layer on what arrives, [time, batch, ...]; returns the kernel's `Run`."""
+    ) -> Run:
+        """Run a layer on what arrives at its synapses, [time, batch, ...]; see `call`."""
         fused = self.layers[node.name]
-        layer = self._layer(fused)
         inputs = [
             to_kernel(binary(value, feed.source.is_spiking), feed.source.shape)
             for value, feed in zip(feeds, fused.feeds, strict=True)
         ]
-        steps = len(feeds[0]) if feeds else len(extra) if extra is not None else 0
-        again = None
-        if resets:
-            again = np.zeros(steps, np.bool_)
-            again[resets] = True
-        more = None if extra is None else to_kernel(extra, node.shape)
-        done = layer.run(inputs, more, record, again, self._states.get(node.name))
-        self._states[node.name] = done.state
-        self.how[node.name] = done.method
-        return done
+        return self.call(node, self.layer(fused), inputs, extra, record, resets)
 
     def output(self, node: Node, done: Run) -> Tensor:
         """[time, batch, ...] of a `Run`: spikes as bytes, or potentials."""
         return from_kernel(done.output, node.shape)
 
-    def _layer(self, fused: FusedLayer) -> Layer:
+    def layer(self, fused: FusedLayer) -> Layer:
+        """The kernel's form of a layer."""
         from hsnn_compiler import kernels
 
         made = self.executor.compiled.get((fused.node.name, *fused.inside))

@@ -62,6 +62,8 @@ class Loop:
                         self.states.setdefault((name, variable), []).append(getattr(state, variable))
             elif node.kind == "Concat":
                 value = torch.cat(parts, dim=node.op.axis % len(node.shape) + 1)
+            elif node.kind == "HostCall":
+                value = run.executor.bound[name](*parts)
             else:
                 value = run.executor.bound[name](add(parts))
         self.past[name].append(value)

@@ -22,7 +22,8 @@ class State:
     Attributes:
         v: membrane potential.
         u: synaptic current.
-        fired: spikes of the last step, where the reset waits for the next; else None.
+        fired: spikes of the last step, where the reset waits for the next, or with reset_at="undelayed" where v
+            is still above the threshold; else None.
         held: refractory steps left; None where there are none.
     """
 
@@ -79,7 +80,10 @@ class FloatNeuron:
         zero = torch.zeros(shape, dtype=self.dtype)
         waits = self.step_rule.reset_at in ("before", "after")
         u = zero if self.u_init is None else self.u_init.expand(shape)
-        return State(v, u, zero if waits else None, zero if self.step_rule.refractory else None)
+        fired = zero if waits else None
+        if self.step_rule.reset_at == "undelayed" and self.threshold is not None:
+            fired = self._spikes(v).detach()
+        return State(v, u, fired, zero if self.step_rule.refractory else None)
 
     def step(self, i: Tensor, state: State) -> Tensor:
         """One step on input `i` [batch, ...]; changes the state and returns what the population puts out."""
@@ -97,7 +101,7 @@ class FloatNeuron:
         if self.leaks:
             integrated = integrated + self.leak
         v = integrated if state.held is None else torch.where(state.held > 0, v, integrated)
-        if state.fired is not None and c.reset_at == "after":
+        if state.fired is not None and c.reset_at in ("after", "undelayed"):
             v = self._reset(v, state.fired)
         if self.v_min is not None:
             v = torch.maximum(v, self.v_min)
@@ -112,6 +116,9 @@ class FloatNeuron:
             v = torch.where(s > 0, self._after_crossing(state.v, self.gain * state.u + self.leak), v)
         elif state.fired is None:
             v = self._reset(v, s)
+        elif c.reset_at == "undelayed":
+            v = self._reset(v, s - state.fired)
+            state.fired = self._spikes(v).detach()
         else:
             state.fired = s
         state.v = v

@@ -20,7 +20,8 @@ from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant
 from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.float_loop import Loop
-from hsnn_compiler.reference.fused import from_kernel
+from hsnn_compiler.reference.fused import Feed, from_kernel
+from hsnn_compiler.reference.host_calls import run_call
 from hsnn_compiler.reference.result import Record
 from hsnn_compiler.reference.values import add, count_spikes, decode
 
@@ -107,6 +108,8 @@ class FloatRun:
             return self._scan(node, add(parts))
         if node.kind == "Concat":
             return torch.cat(parts, dim=node.op.axis % len(node.shape) + (2 if has_time(node) else 1))
+        if node.kind == "HostCall":
+            return run_call(self.executor.bound[node.name], parts, has_time(node))
         return self._stateless(node, add(parts))
 
     def _along(self, edge: Edge) -> Tensor:
@@ -117,6 +120,11 @@ class FloatRun:
         """The same as it is, spikes from a fused layer as bytes."""
         value = self.signals[edge.src]
         return value if not edge.delay else self._later(edge, value, edge.delay)
+
+    def _arriving(self, feed: Feed) -> Tensor:
+        """What a synapse of a fused layer gets, as it is."""
+        value = self.signals[feed.source.name]
+        return self._later(feed.synapse.name, value, feed.delay) if feed.delay else value
 
     def _later(self, key: object, value: Tensor, steps: int) -> Tensor:
         """[time, ...] moved by some steps; the first ones come from the stretch before, or are zero."""
@@ -168,7 +176,7 @@ class FloatRun:
     def _fused(self, node: Node, fused: FusedFloat) -> Tensor:
         layer = fused.layers[node.name]
         others = [self._along(edge) for edge in layer.others]
-        feeds = [self._raw(feed.edge) for feed in layer.feeds]
+        feeds = [self._arriving(feed) for feed in layer.feeds]
         steps = len((feeds or others)[0])
         again = [t for t in range(steps) if self._returns(node, self.step + t)] if self.reset_interval else []
         wanted = [variable for variable in ("u", "v") if (node.name, variable) in self.record]

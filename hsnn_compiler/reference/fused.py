@@ -20,12 +20,16 @@ from hsnn_compiler.ir.shapes import Shape, conv_padding
 from hsnn_compiler.reference.result import Record
 
 if TYPE_CHECKING:
+    from hsnn_compiler.kernels import Layer, Run
+    from hsnn_compiler.kernels.layer import State
     from hsnn_compiler.kernels.synapses import Synapse
 
 
 WORTH_COMPILING = 10**6
 """Neuron-steps of a run from which on the kernels are used: for fewer, loading them takes longer than all the rest."""
 FEW_CHANNELS = 8
+BYTES = (np.dtype(np.uint8), np.dtype(np.bool_))
+"""Types in which spikes are handed to the kernels."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,13 @@ class Feed:
 
     Attributes:
         synapse: the op with the weights.
-        edge: what feeds it; a Flatten between is looked through, its delays added up.
-        source: the node that edge comes from.
+        source: the node that feeds it; a Flatten between is looked through.
+        delay: in steps, of all edges between.
     """
 
     synapse: Node
-    edge: Edge
     source: Node
+    delay: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class FusedPlan:
         layers: by population.
         inside: nodes that need no evaluation of their own: synapses of layers, and Flattens looked through.
         last_use: for every group, by its position, the signals that nothing after it needs.
+        ordered: the nodes of all groups.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class FusedPlan:
             if node.name not in keep | sources and all(edge.dst in self.inside for edge in graph.out_edges(node.name))
         }
         self.last_use = last_uses(graph, order, self.layers, self.inside)
+        self.ordered = [node for group in order for node in group]
 
 
 def _layer(graph: Graph, node: Node, keep: Collection[str]) -> FusedLayer:
@@ -113,17 +119,51 @@ def _feed(graph: Graph, synapse: Node, node: Node) -> Feed | None:
     (edge,) = feeds
     source = graph[edge.src]
     if synapse.kind.startswith("Conv"):
-        return Feed(synapse, edge, source) if len(source.shape) == synapse.op.weight.ndim - 1 else None
+        return Feed(synapse, source, edge.delay) if len(source.shape) == synapse.op.weight.ndim - 1 else None
     above = graph.in_edges(source.name)
-    if (
-        source.kind == "Flatten"
-        and len(above) == 1
-        and len(source.shape) == 1
-        and not edge.delay
-        and not above[0].delay
-    ):
-        return Feed(synapse, above[0], graph[above[0].src])
-    return Feed(synapse, edge, source) if len(source.shape) == 1 and len(node.shape) == 1 else None
+    if source.kind == "Flatten" and len(above) == 1 and len(source.shape) == 1:
+        return Feed(synapse, graph[above[0].src], edge.delay + above[0].delay)
+    return Feed(synapse, source, edge.delay) if len(source.shape) == 1 and len(node.shape) == 1 else None
+
+
+class FusedRun:
+    """The fused layers of one run.
+
+    Args:
+        plan: of the graph.
+
+    Attributes:
+        layers, inside, last_use: as in the plan.
+        how: by population, how it was run.
+        states: by population, where the next stretch goes on.
+    """
+
+    def __init__(self, plan: FusedPlan) -> None:
+        self.layers, self.inside, self.last_use = plan.layers, plan.inside, plan.last_use
+        self.how: dict[str, str] = {}
+        self.states: dict[str, State] = {}
+
+    def call(
+        self, node: Node, layer: Layer, inputs: list[np.ndarray], extra: Tensor | None, record: Collection[str],
+        resets: list[int],
+    ) -> Run:  # fmt: skip
+        """Run a layer over a stretch of time.
+
+        Args:
+            node: the population.
+            layer: made for it.
+            inputs: of its synapses, as the kernels hold them.
+            extra: more synaptic input, [time, batch, ...].
+            record: of ``u`` and ``v``.
+            resets: steps of the stretch before which the state starts anew.
+        """
+        more = None if extra is None else to_kernel(extra, node.shape)
+        steps = inputs[0].shape[1] if inputs else len(extra) if extra is not None else 0
+        again = np.isin(np.arange(steps), resets) if resets else None
+        done = layer.run(inputs, more, record, again, self.states.get(node.name))
+        self.states[node.name] = done.state
+        self.how[node.name] = done.method
+        return done
 
 
 def last_uses(

@@ -25,13 +25,14 @@ from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.quant import WeightQuant
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, batches, has_time, run_in_batches
-from hsnn_compiler.reference.fused import FusedPlan, last_uses, on_loops, worth_compiling
-from hsnn_compiler.reference.loihi_fused import FusedLoihi, make_plan
+from hsnn_compiler.reference.fused import BYTES, FusedPlan, last_uses, on_loops, worth_compiling
+from hsnn_compiler.reference.loihi_fused import FusedLoihi, is_graded, make_plan
 from hsnn_compiler.reference.loihi_parameters import biased, is_population, unquantised
 from hsnn_compiler.reference.loihi_run import LoihiRun
 from hsnn_compiler.reference.loihi_synapse import IntegerSynapse
 from hsnn_compiler.reference.result import Record, Result, join
 from hsnn_compiler.reference.torch_ops import bind, tensor
+from hsnn_compiler.reference.whole import Whole, whole
 
 if TYPE_CHECKING:
     from hsnn_compiler.kernels import Layer
@@ -77,6 +78,7 @@ class LoihiExecutor:
         self.last_use = last_uses(graph, self.groups, {})
         self.compiled: dict[tuple[str, ...], Layer] = {}
         self._plans: dict[frozenset[Record], FusedPlan] = {}
+        self._wholes: dict[frozenset[Record], Whole | None] = {}
         self.loops = on_loops(graph, self.groups)
         self.neuron_count = sum(node.type.size for node in graph if node.is_neuron and node.type)
 
@@ -115,7 +117,6 @@ class LoihiExecutor:
             self._plans[record] = make_plan(self, record)
         return self._plans[record]
 
-    @torch.no_grad()
     def run_batch(
         self,
         inputs: Mapping[str, np.ndarray],
@@ -123,20 +124,44 @@ class LoihiExecutor:
         reset_interval: int | None = None,
     ) -> Result:
         """Run one batch, arguments as `run`."""
-        given = self._tensors(inputs)
-        batch = len(next(iter(inputs.values())))
-        steps = len(next(iter(given.values()))) if self.is_raw else self.timesteps
+        some = next(iter(inputs.values()))
+        batch, steps = len(some), some.shape[1] if self.is_raw else self.timesteps
         compiles = worth_compiling(self.neuron_count * steps * batch) if self.compiles is None else self.compiles
+        done = self._whole(inputs, record, reset_interval) if compiles else None
+        if done is not None:
+            return done
         fused = FusedLoihi(self, record) if compiles else None
         run = LoihiRun(self, batch, record, reset_interval, fused)
-        if not self.is_raw:
-            run.advance(given)
+        given = self._tensors(inputs)
+        with torch.no_grad():
+            if not self.is_raw:
+                run.advance(given)
+                return run.result()
+            item = 1 if fused else 4  # bytes of most signals
+            stretch = max(1, STRETCH_BYTES // (batch * item * sum(node.type.size for node in self.graph if node.type)))
+            for start in range(0, steps, stretch):
+                run.advance({name: value[start : start + stretch] for name, value in given.items()})
             return run.result()
-        item = 1 if fused else 4  # bytes of most signals
-        stretch = max(1, STRETCH_BYTES // (batch * item * sum(node.type.size for node in self.graph if node.type)))
-        for start in range(0, steps, stretch):
-            run.advance({name: value[start : start + stretch] for name, value in given.items()})
-        return run.result()
+
+    def _whole(
+        self, inputs: Mapping[str, np.ndarray], record: Collection[Record], reset_interval: int | None
+    ) -> Result | None:
+        """Run the graph as one chain of layers, if it is one."""
+        key = frozenset(record)
+        if key not in self._wholes:
+            plan, layer = self.plan(key), FusedLoihi(self, record).constant_layer
+            is_spikes_only = not any(is_graded(feed) for fused in plan.layers.values() for feed in fused.feeds)
+            self._wholes[key] = (
+                whole(self.graph, plan, record, layer, np.uint8, self.layers, is_loihi=True) if is_spikes_only else None
+            )
+        chain = self._wholes[key]
+        if chain is None:
+            return None
+        spikes = {
+            name: array if array.dtype in BYTES else (_integers(name, array) != 0).numpy()
+            for name, array in inputs.items()
+        }
+        return chain.run(spikes, reset_interval)
 
     @torch.no_grad()
     def mantissas(self, inputs: Inputs) -> dict[str, np.ndarray]:
@@ -195,7 +220,7 @@ class LoihiExecutor:
 
 
 def _integers(name: str, array: np.ndarray) -> Tensor:
-    if array.dtype in (np.uint8, np.bool_):
+    if array.dtype in BYTES:
         return torch.from_numpy(np.ascontiguousarray(array).view(np.uint8))
     whole = np.asarray(array).astype(np.int32)
     if not np.array_equal(whole, array):

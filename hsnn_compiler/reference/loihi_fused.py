@@ -15,37 +15,38 @@ from hsnn_compiler.reference.fused import (
     Feed,
     FusedLayer,
     FusedPlan,
+    FusedRun,
     kernel_shape,
     kernel_synapse,
     to_kernel,
 )
+from hsnn_compiler.reference.loihi_parameters import constant_bias
 from hsnn_compiler.reference.loihi_synapse import lava_dense_weights
 from hsnn_compiler.reference.result import Record
 
 if TYPE_CHECKING:
     from hsnn_compiler.kernels import Layer, Run
-    from hsnn_compiler.kernels.layer import State
     from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 
 SAFE_SUM = 2**30
 """The kernels add up in 32 bits: graded payloads of dense synapses stay below this, or go the slow way."""
 
 
-class FusedLoihi:
-    """Plan and states of the fused layers of one run.
+class FusedLoihi(FusedRun):
+    """The fused layers of one run of the integer executor.
 
     Args:
         executor: the bound graph.
         record: signals wanted; a node whose own output is, is not fused away.
+
+    Attributes:
+        saturated: by population, neuron-steps in which u wrapped or v saturated.
     """
 
     def __init__(self, executor: LoihiExecutor, record: Collection[Record]) -> None:
+        super().__init__(executor.plan(frozenset(record)))
         self.executor = executor
-        self.plan = executor.plan(frozenset(record))
-        self.layers, self.inside, self.last_use = self.plan.layers, self.plan.inside, self.plan.last_use
-        self.how: dict[str, str] = {}
         self.saturated: dict[str, int] = {}
-        self._states: dict[str, State] = {}
 
     def run(
         self,
@@ -56,32 +57,23 @@ class FusedLoihi:
         record: Collection[str],
         resets: list[int],
     ) -> Run:
-        """Run a layer over a stretch of time.
+        """Run a layer on what arrives at its synapses, integers [time, batch, ...]; see `call`.
 
-        Args:
-            node: the population.
-            feeds: what arrives at its synapses, integers [time, batch, ...].
-            extra: more synaptic input; the only one where there are no synapses.
-            bias: mantissas [batch or 1, ...].
-            record: of ``u`` and ``v``.
-            resets: steps of the stretch before which the state starts anew.
+        `bias` is mantissas [batch or 1, ...].
         """
         fused = self.layers[node.name]
-        again = None
-        if resets:
-            some = feeds[0] if feeds else extra
-            assert some is not None
-            again = np.zeros(len(some), np.bool_)
-            again[resets] = True
         inputs = [_input(value, feed) for value, feed in zip(feeds, fused.feeds, strict=True)]
-        more = None if extra is None else to_kernel(extra.to(torch.int32), node.shape)
-        done = self._layer(fused, bias).run(inputs, more, record, again, self._states.get(node.name))
-        self._states[node.name] = done.state
+        extra = None if extra is None else extra.to(torch.int32)
+        done = self.call(node, self.layer(fused, bias), inputs, extra, record, resets)
         self.saturated[node.name] = self.saturated.get(node.name, 0) + done.saturated
-        self.how[node.name] = done.method
         return done
 
-    def _layer(self, fused: FusedLayer, bias: Tensor) -> Layer:
+    def constant_layer(self, fused: FusedLayer) -> Layer:
+        """That of a population without a bias from outside."""
+        return self.layer(fused, constant_bias(fused.node))
+
+    def layer(self, fused: FusedLayer, bias: Tensor) -> Layer:
+        """The kernel's form of a layer with these bias mantissas, [batch or 1, ...]."""
         from hsnn_compiler.kernels import Layer, LoihiNeuron
 
         node, key = fused.node, (fused.node.name, *fused.inside)
@@ -95,7 +87,7 @@ class FusedLoihi:
             added = np.moveaxis(added, 1, -1).reshape(len(added), *kernel_shape(node.shape))
         neuron = LoihiNeuron(
             quant.du, quant.dv, quant.vth, added if len(bias) > 1 else added[0], quant.v_init,
-            node.dynamics.reset if node.is_spiking else "zero", node.is_spiking,
+            node.dynamics.reset if node.is_spiking else "zero", node.is_spiking, quant.taken,
         )  # fmt: skip
         synapses = [kernel_synapse(feed, _weights(feed), _quant(feed).exponent) for feed in fused.feeds]
         made = Layer(synapses, neuron, None, np.int32, kernel_shape(node.shape))
@@ -109,6 +101,11 @@ def _quant(feed: Feed) -> WeightQuant:
     return feed.synapse.quant
 
 
+def is_graded(feed: Feed) -> bool:
+    """Whether a synapse multiplies by payloads; else whatever is not 0 is one spike."""
+    return _quant(feed).message_bits > 0
+
+
 def _weights(feed: Feed) -> np.ndarray:
     """Integers as Lava's processes use them."""
     quant = _quant(feed)
@@ -119,7 +116,7 @@ def _weights(feed: Feed) -> np.ndarray:
 
 def _input(value: Tensor, feed: Feed) -> np.ndarray:
     """Spikes as bytes of 0 and 1, which is what a synapse without payloads makes of anything; or payloads."""
-    if _quant(feed).message_bits:
+    if is_graded(feed):
         return to_kernel(value.to(torch.int32), feed.source.shape)
     if not (feed.source.is_spiking and value.dtype is torch.uint8):
         value = (value != 0).to(torch.uint8)

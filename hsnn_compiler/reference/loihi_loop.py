@@ -11,6 +11,7 @@ from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.dynamics import delay_steps
 from hsnn_compiler.ir.graph import Node
 from hsnn_compiler.reference.loihi_parameters import is_population
+from hsnn_compiler.reference.values import add
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.loihi_run import LoihiRun
@@ -65,12 +66,14 @@ class Loop:
         parts = self._arriving(node.name, t)
         if node.kind == "Concat":
             return torch.cat(parts, dim=node.op.axis % len(node.shape) + 1)
+        if node.kind == "HostCall":
+            return self.run_.executor.functions[node.name](*parts)
         if not is_population(node):
-            return self.run_.executor.functions[node.name](_add(parts))
+            return self.run_.executor.functions[node.name](add(parts))
         population = self.run_.state(node)
         if self.run_.returns(node, t):
             population.restart()
-        output = population.step(_add(parts)).to(population.dtype)
+        output = population.step(add(parts)).to(population.dtype)
         for variable in ("u", "v"):
             if (node.name, variable) in self.run_.record:
                 value = getattr(population, variable).to(torch.int32)
@@ -85,7 +88,7 @@ class Loop:
         waits = self.waits[name]
         out = torch.zeros((), dtype=torch.int32)
         for wait in waits.unique().tolist():
-            out = torch.where(waits == wait, _add(self._arriving(name, t - wait)), out)
+            out = torch.where(waits == wait, add(self._arriving(name, t - wait)), out)
         return out
 
 
@@ -96,10 +99,3 @@ def _waits(node: Node) -> Tensor:
 
 def _zeros(node: Node, batch: int) -> Tensor:
     return torch.zeros((batch, *node.shape), dtype=torch.int8 if node.is_spiking else torch.int32)
-
-
-def _add(parts: list[Tensor]) -> Tensor:
-    total = parts[0].to(torch.int32)
-    for part in parts[1:]:
-        total = total + part
-    return total

@@ -2,7 +2,7 @@
 
 u = sgn(u) * (|u| * (4096 - (du + 1)) >> 12) + (a << 6),  wrapped once into (-2^23, 2^23]
 v = clip(sgn(v) * (|v| * (4096 - dv) >> 12) + u + (bias_mant << bias_exp), +-(2^23 - 1))
-s = v > (vth << 6);   v[s] = 0   or   v[s] -= vth << 6
+s = v > (vth << 6);   v[s] = 0   or   v[s] -= taken, as a rule vth << 6
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class NeuronParameters:
         v_init: membrane potential at the start of a sample.
         reset: ``"zero"`` or ``"subtract"``.
         spikes: whether it puts out spikes, or else its potential.
+        taken: what the reset subtracts; None: ``vth << 6``.
     """
 
     du: int
@@ -39,6 +40,7 @@ class NeuronParameters:
     v_init: int = 0
     reset: str = "zero"
     spikes: bool = True
+    taken: int | None = None
 
 
 class Population(Protocol):
@@ -73,6 +75,7 @@ class Lif:
     def __init__(self, parameters: NeuronParameters, shape: tuple[int, ...]) -> None:
         self.p, self.shape = parameters, shape
         self.threshold = parameters.vth << STATE_SHIFT
+        self.taken = self.threshold if parameters.taken is None else parameters.taken
         self.forgets, self.holds = parameters.du + 1 == UNITY, parameters.dv == 0
         self.dtype = torch.int8 if parameters.spikes else torch.int32
         self.saturated = 0
@@ -94,7 +97,7 @@ class Lif:
         clipped = v.clamp(-LIMIT + 1, LIMIT - 1)
         self.saturated += int((clipped != v).sum())
         s = clipped > self.threshold
-        self.v = clipped - s * self.threshold if p.reset == "subtract" else clipped.masked_fill(s, 0)
+        self.v = clipped - s * self.taken if p.reset == "subtract" else clipped.masked_fill(s, 0)
         return s if p.spikes else self.v
 
 

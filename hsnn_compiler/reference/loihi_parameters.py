@@ -74,7 +74,7 @@ def population(node: Node, bias: Tensor, batch: int) -> Population:
     assert node.dynamics is not None
     reset = node.dynamics.reset if node.is_spiking else "zero"
     parameters = NeuronParameters(
-        quant.du, quant.dv, quant.vth, bias << quant.bias_exp, quant.v_init, reset, node.is_spiking
+        quant.du, quant.dv, quant.vth, bias << quant.bias_exp, quant.v_init, reset, node.is_spiking, quant.taken
     )
     return Lif(parameters, shape)
 

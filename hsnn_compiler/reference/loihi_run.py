@@ -21,10 +21,11 @@ from hsnn_compiler.ir.graph import Edge, Node
 from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant, NeuronQuant
 from hsnn_compiler.reference.batches import has_time
-from hsnn_compiler.reference.fused import from_kernel, ways
+from hsnn_compiler.reference.fused import Feed, from_kernel, ways
+from hsnn_compiler.reference.host_calls import run_call
 from hsnn_compiler.reference.loihi_loop import Loop
 from hsnn_compiler.reference.loihi_neuron import Population, scan
-from hsnn_compiler.reference.loihi_parameters import constant_bias, is_population, population
+from hsnn_compiler.reference.loihi_parameters import SIGMA_DELTA_OPS, constant_bias, is_population, population
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.values import add, count_events
 
@@ -120,7 +121,7 @@ class LoihiRun:
             return 0
         if (node.name, "s") in self.record:
             self.kept.setdefault((node.name, "s"), []).append(signal)
-        if node.is_spiking or node.kind in ("SigmaDelta", "DeltaEncoder"):
+        if node.is_spiking or node.kind in SIGMA_DELTA_OPS:
             self.spikes[node.name] = self.spikes.get(node.name, 0) + count_events(signal)
         return len(signal)
 
@@ -138,6 +139,8 @@ class LoihiRun:
         parts = [self.along(edge) for edge in self.graph.in_edges(node.name)]
         if node.kind == "Concat":
             return torch.cat(parts, dim=node.op.axis % len(node.shape) + (2 if has_time(node) else 1))
+        if node.kind == "HostCall":
+            return run_call(self.executor.functions[node.name], parts, has_time(node))
         value = add(parts)
         if node.kind == "Delay":
             return self._delay(node, value)
@@ -148,6 +151,11 @@ class LoihiRun:
         """What arrives over an edge: the signal of its source, `delay` steps later."""
         value = self.signals[edge.src]
         return self.with_tail(edge, value, edge.delay)[: len(value)] if edge.delay else value
+
+    def _arriving(self, feed: Feed) -> Tensor:
+        """What a synapse of a fused layer gets."""
+        value = self.signals[feed.source.name]
+        return self.with_tail(feed.synapse.name, value, feed.delay)[: len(value)] if feed.delay else value
 
     def with_tail(self, key: Edge | str, value: Tensor, steps: int) -> Tensor:
         """A signal with the `steps` before it; before the first step, and where nothing was, zeros."""
@@ -171,7 +179,7 @@ class LoihiRun:
     def _fused(self, node: Node, fused: FusedLoihi) -> Tensor:
         layer = fused.layers[node.name]
         others = [self.along(e) for e in layer.others if self.graph[e.src].kind != "Encode"]
-        feeds = [self.along(feed.edge) for feed in layer.feeds]
+        feeds = [self._arriving(feed) for feed in layer.feeds]
         extra = add(others) if others else None if feeds else self._silence(node)
         steps = len(feeds[0] if extra is None else extra)
         wanted = [variable for variable in ("u", "v") if (node.name, variable) in self.record]

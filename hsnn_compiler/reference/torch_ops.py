@@ -18,8 +18,9 @@ from torch import Tensor
 from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.ops import kind_of
 from hsnn_compiler.ir.shapes import conv_padding, pair
+from hsnn_compiler.reference.host_calls import bind_call
 
-Bound = Callable[[Tensor], Tensor]
+Bound = Callable[..., Tensor]  # of one tensor; a HostCall of one per port
 Get = Callable[[str], Tensor]
 Binder = Callable[[Any, Get], Bound]
 Parameter = Callable[[str, np.ndarray], Tensor]
@@ -27,11 +28,13 @@ BINDERS: dict[str, Binder] = {}
 
 
 def bind(op: Any, dtype: torch.dtype, parameter: Parameter | None = None) -> Bound:
-    """The function of one op. E0105 for ops that only exist in time or have several ports.
+    """The function of one op. E0105 for ops that only exist in time.
 
     `parameter` makes the tensor of a parameter from its name and values; by default a plain one.
     """
     kind = kind_of(op)
+    if kind == "HostCall":
+        return bind_call(op, dtype, parameter or (lambda name, array: tensor(array, dtype)))
     if kind not in BINDERS:
         raise refuse("E0105", f"the float executor does not run {kind}")
 

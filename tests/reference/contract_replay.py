@@ -50,6 +50,7 @@ class Neuron:
             for given, own in ((how["decay"], left), (how["gain"], gain), (how["leak"], leak))
         )
         start = self.v
+        less = p["v_threshold"] if how["reset_at"] == "undelayed" and self.kind in SPIKING and self.count() else 0.0
         if not self.held:
             self.v = left * start + gain * goes + leak
         if how["reset_at"] == "after" and self.fired:
@@ -58,10 +59,12 @@ class Neuron:
             self.v = how["v_min"]
         if self.kind not in SPIKING:
             return self.v
+        self.v -= less
         spikes = 0.0 if self.held else self.count()
+        self.v += less
         self.held = how["refractory"] if spikes else max(0, self.held - 1)
         self.fired = spikes
-        if spikes and how["reset_at"] == "spike":
+        if spikes and how["reset_at"] in ("spike", "undelayed"):
             self.v = self.reset(self.v, spikes)
         if spikes and how["reset_at"] == "crossing":
             goal = p["v_leak"] + p["r"] * goes

@@ -40,6 +40,8 @@ def neuron(p: Picks, kind: str, n: int) -> tuple[Any, Dynamics]:
     op = getattr(nir, kind)(**{key: np.broadcast_to(some(*VALUES[key]), n).copy() for key in FIELDS[kind]})
     reset = p.choice(["zero", "value", "subtract", "none"])
     crossing = kind == "LIF" and reset in ("zero", "value") and p.flag(3)
+    undelayed = kind in ("IF", "LIF", "CubaLIF") and reset == "subtract" and p.flag(3)
+    special = crossing or undelayed
     maybe = {
         "decay": lambda: some(0.5, 1),
         "current_decay": lambda: some(0.25, 0.5),
@@ -50,17 +52,19 @@ def neuron(p: Picks, kind: str, n: int) -> tuple[Any, Dynamics]:
         "u_init": lambda: some(0.5, -0.5),
         "v_min": lambda: some(-0.5, -0.25),
     }
+    if undelayed:
+        del maybe["v_min"]
     given = {} if crossing else {key: make() for key, make in maybe.items() if p.flag(4)}
     return op, Dynamics(
         dt=p.choice([1.0, 0.5]),
         integrator="exact" if crossing else p.choice(["euler", "exact", "none"]),
         reset=reset,
-        reset_at="crossing" if crossing else p.choice(["spike", "before", "after"]),
+        reset_at="crossing" if crossing else "undelayed" if undelayed else p.choice(["spike", "before", "after"]),
         threshold_test=p.choice([">", ">="]),
         v_init=p.choice([0.0, 0.25, some(0, -0.25)]),
         if_rate=p.choice(["second", "step"]),
-        max_spikes=1 if crossing else p.choice([1, 0, 2]),
-        refractory=0 if crossing else p.choice([0, 0, 1, 3]),
+        max_spikes=1 if special else p.choice([1, 0, 2]),
+        refractory=0 if special else p.choice([0, 0, 1, 3]),
         current_first=crossing or p.flag(),
         **given,
     )
