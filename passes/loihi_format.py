@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hsnn_compiler.diagnostics import refuse
+from hsnn_compiler.ir.quant import STATE_SHIFT
+
 MANTISSA_MAX, MANTISSA_MIN, EXPONENT_MAX = 4095, -4096, 7
 DECAY_UNITY = 4096
 VTH_MAX = 2**17 - 1
@@ -75,3 +78,26 @@ def bias_exponent(largest: float) -> int:
 def decay_integer(decay: float) -> int:
     """dv for a membrane that keeps `decay` of its potential per step: 4096 (1 - decay), 12 bits."""
     return int(np.clip(round(DECAY_UNITY * (1 - decay)), 0, DECAY_UNITY - 1))
+
+
+def late_reset(thresholds: float, vth: int, dv: int) -> int | None:
+    """What a spike takes, in units of v, where it is not one threshold (then None) but that over the chip's decay.
+
+    E0453 where that is beyond 24 bits.
+    """
+    if thresholds == 1:
+        return None
+    taken = round((vth << STATE_SHIFT) * DECAY_UNITY / (DECAY_UNITY - dv))
+    if taken > STATE_MAX:
+        raise refuse(
+            "E0453",
+            f"a late reset by subtraction takes {thresholds:.3g} thresholds of {vth} units at once, beyond 24 bits",
+            supported="a slower decay",
+            suggestion="reset to zero, or a reset in the step of the spike",
+        )
+    return taken
+
+
+def current_decay_integer(decay: float) -> int:
+    """du for a synaptic current that keeps `decay` per step: 4096 (1 - decay) - 1, 12 bits; the largest forgets it."""
+    return int(np.clip(round(DECAY_UNITY * (1 - decay)) - 1, 0, DECAY_UNITY - 1))

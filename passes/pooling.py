@@ -64,6 +64,13 @@ def window_of(op: Any) -> Window:
     return Window(size, pair(op.stride), pair(op.padding), weight)
 
 
+def pool_as_conv(op: Any, shape: Shape) -> nir.Conv2d:
+    """A pooling of [channels, height, width] as a depthwise convolution with equal weights."""
+    window = window_of(op)
+    weight = np.full((shape[0], 1, *window.size), window.weight)
+    return nir.Conv2d(shape[1:], weight, window.stride, window.padding, (1, 1), shape[0], np.zeros(shape[0]))
+
+
 def pool_then_conv(window: Window, conv: Any, shape: Shape) -> nir.Conv2d | None:
     """One convolution for pooling followed by `conv`, on an input of `shape`; None where borders differ."""
     sides = conv_padding(conv)
@@ -182,11 +189,7 @@ def _own_synapses(graph: Graph, node: Node) -> bool:
     neighbours = graph.predecessors(node.name) + graph.successors(node.name)
     if not all(neighbour.is_neuron for neighbour in neighbours):
         return False
-    window, shape = window_of(node.op), graph.predecessors(node.name)[0].shape
-    weight = np.full((shape[0], 1, *window.size), window.weight)
-    graph.update(
-        node.name, op=nir.Conv2d(shape[1:], weight, window.stride, window.padding, (1, 1), shape[0], np.zeros(shape[0]))
-    )
+    graph.update(node.name, op=pool_as_conv(node.op, graph.predecessors(node.name)[0].shape))
     return True
 
 

@@ -16,6 +16,7 @@ from hsnn_compiler.ir.ops import bias_of
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.passes.base import BOUNDED, Pass, PassContext, PassResult
 from hsnn_compiler.passes.batchnorm import with_weights
+from hsnn_compiler.passes.chip_steps import inclusive_tests, step_findings, taken_at_a_spike
 from hsnn_compiler.passes.connections import vars_of
 from hsnn_compiler.passes.loihi_format import (
     EXPONENT_MAX,
@@ -25,7 +26,9 @@ from hsnn_compiler.passes.loihi_format import (
     VTH_MAX,
     WeightFormat,
     bias_exponent,
+    current_decay_integer,
     decay_integer,
+    late_reset,
     weight_format,
 )
 from hsnn_compiler.passes.ranges import Ranges, measure
@@ -66,7 +69,8 @@ class Quantise(Pass):
                 _Population(graph, node, self.bits, context, ranges).quantise()
             except HsnnError as error:
                 findings += error.findings
-            findings += _coarse(graph[node.name])
+            findings += coarse(graph[node.name])
+        findings += inclusive_tests(populations)
         notes = (f"{len(populations)} populations, weights of at most {self.bits} bits",)
         return PassResult(graph, True, notes, tuple(findings))
 
@@ -184,9 +188,10 @@ class _Population:
     def _replace_neuron(self, vth: int, scale: float, mantissa: np.ndarray, bias_exp: int) -> None:
         unit = scale * 2**STATE_SHIFT
         v_init = round(self.v_init * unit)
-        du = MANTISSA_MAX if self.current_decay is None else max(0, decay_integer(self.current_decay) - 1)
+        du = current_decay_integer(self.current_decay or 0.0)
         dv = decay_integer(self.decay)
-        quant = NeuronQuant(du, dv, vth, v_init, mantissa, bias_exp, scale)
+        taken = late_reset(taken_at_a_spike(self.step), vth, dv) if self.step.reset == "subtract" else None
+        quant = NeuronQuant(du, dv, vth, v_init, mantissa, bias_exp, scale, taken)
         changes: dict[str, Any] = {}
         if self.theta is not None:
             changes["v_threshold"] = np.full_like(self.node.op.v_threshold, vth / scale, dtype=np.float64)
@@ -210,8 +215,9 @@ class _Population:
 
     def _scalars(self) -> tuple[float, float, float | None, float, float, float | None]:
         step: StepCoefficients = self.step
-        if step.reset not in ("zero", "subtract") and step.threshold is not None:
-            raise self._refuse("E0444", f"reset {step.reset!r}", supported="reset to zero, reset by subtraction")
+        constant = bool(self.encodes) or any(np.any(bias_of(s.op)) for s in self.synapses if bias_of(s.op) is not None)
+        if findings := step_findings(self.node, step, constant):
+            raise HsnnError(findings)
         values = {
             "decay": step.decay,
             "gain": step.gain,
@@ -258,8 +264,8 @@ def _check_bits(bits: int, graph: Graph, context: PassContext) -> None:
         raise HsnnError(findings)
 
 
-def _coarse(node: Node) -> list[Finding]:
-    """Warn of a threshold so small in integers that most weights into the population round to nothing."""
+def coarse(node: Node, suggestion: str = "raise the floor of calibrate-thresholds") -> list[Finding]:
+    """Warn of a threshold so small in integers that most weights into the population round to nothing (W0449)."""
     quant = node.quant
     if not isinstance(quant, NeuronQuant) or quant.vth >= COARSE_THRESHOLD:
         return []
@@ -269,7 +275,7 @@ def _coarse(node: Node) -> list[Finding]:
             f"the threshold is only {quant.vth} integer units, so weights well below it have little resolution",
             node=node.name,
             source=node.source,
-            suggestion="compare float and integer accuracy; raise the floor of calibrate-thresholds",
+            suggestion=f"compare float and integer accuracy; {suggestion}",
         )
     ]
 

@@ -139,6 +139,7 @@ class _Part:
             bias_mant=rng.integers(-top - (top > 0), top + 1, shape).astype(np.int32),
             bias_exp=p.integer(0, 7),
             scale=1.0,
+            taken=p.choice([None, None, 0, 5000, 2**23]) if reset == "subtract" else None,
         )
         op = nir.IF(r=one, v_threshold=one, v_reset=0 * one) if spiking else nir.I(r=one)
         return Node(name, op, dynamics=Dynamics(integrator="none", reset=reset), placement=CHIP, quant=quant)

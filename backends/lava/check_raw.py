@@ -7,24 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from hsnn_compiler.backends.lava.processes import is_soft
-from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.backends.lava.retiming import reaching_populations, retime
+from hsnn_compiler.diagnostics import Finding, HsnnError
 from hsnn_compiler.ir.graph import Graph, Node
-from hsnn_compiler.ir.quant import NeuronQuant, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.ir.quant import STATE_SHIFT, NeuronQuant, SigmaDeltaQuant, WeightQuant
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.loihi_parameters import is_population, unquantised
 
 INT32 = 2**31
 WAYS = ("Input", "Flatten", "Concat", "Delay", "NoOp", "Spread")
 """Ops beside populations and synapses for which there is a process or a port."""
-
-
-def reaching_populations(graph: Graph) -> set[str]:
-    """Names of all populations and of everything that one of them depends on: what has to run on Lava.
-
-    What comes after the last population is computed from its recordings.
-    """
-    found = {node.name for node in graph if is_population(node)}
-    return found.union(*(graph.ancestors(name) for name in found))
 
 
 def check_raw(graph: Graph, reset_interval: int | None = None) -> list[Finding]:
@@ -36,7 +28,11 @@ def check_raw(graph: Graph, reset_interval: int | None = None) -> list[Finding]:
     """
     needed = reaching_populations(graph)
     depth = layers(graph)
-    findings = []
+    findings: list[Finding] = []
+    try:
+        lags = retime(graph).lags
+    except HsnnError as error:
+        findings, lags = list(error.findings), {}
     for node in graph:
         if node.name not in needed:
             continue
@@ -44,7 +40,8 @@ def check_raw(graph: Graph, reset_interval: int | None = None) -> list[Finding]:
         if missing:
             findings.append(missing)
             continue
-        for message, supported in (*_shapes(graph, node), *_numbers(node), *_resets(node, depth, reset_interval)):
+        wrong = (*_shapes(graph, node), *_numbers(node), *_resets(node, depth[node.name], reset_interval))
+        for message, supported in (*wrong, *_waiting(node, lags.get(node.name, 0), reset_interval)):
             findings.append(
                 Finding(
                     "E0450",
@@ -69,19 +66,9 @@ def _shapes(graph: Graph, node: Node) -> Iterator[tuple[str, str]]:
         sources = graph.predecessors(node.name)
         if not node.kind.startswith("Conv") and any(len(source.shape) != 1 for source in sources):
             yield f"a dense connection from {list(sources[0].shape)}", "a Flatten before it"
-        if any(not edge.delay and not _waits(graph, edge.src) for edge in graph.in_edges(node.name)):
-            yield "a synapse that takes no time", "a delay of at least 1 on the way into a synapse"
     for source in graph.predecessors(node.name):
         if source.is_neuron and not source.is_spiking:
             yield f"a connection that carries the potential of {source.name}", "connections from spiking populations"
-
-
-def _waits(graph: Graph, name: str) -> bool:
-    """Whether every way from a population to the output of a node holds a delay."""
-    node = graph[name]
-    if node.kind == "Input" or is_population(node) or node.is_synapse or node.kind in ("Delay", "Concat"):
-        return False
-    return all(edge.delay or _waits(graph, edge.src) for edge in graph.in_edges(name))
 
 
 def _numbers(node: Node) -> Iterator[tuple[str, str]]:
@@ -94,16 +81,29 @@ def _numbers(node: Node) -> Iterator[tuple[str, str]]:
             yield "a threshold or bias that its exponents shift out of 32 bits", "numbers of 32 bits"
 
 
-def _resets(node: Node, depth: dict[str, int], interval: int | None) -> Iterator[tuple[str, str]]:
+def _resets(node: Node, layer: int, interval: int | None) -> Iterator[tuple[str, str]]:
     if interval is None or not is_population(node):
         return
     if isinstance(node.quant, SigmaDeltaQuant):
         yield "sigma-delta neurons that reset (lava-dl ignores the reset there)", "no reset interval"
-    elif not is_soft(node):
-        if isinstance(node.quant, NeuronQuant) and node.quant.v_init:
-            yield "a return to a potential other than zero, except with reset by subtraction", "v_init 0"
-        if depth[node.name] >= interval:
-            yield (
-                f"a reset in step {depth[node.name]} and then every {interval} steps: LIFReset resets before, too",
-                "intervals longer than the network is deep",
-            )
+        return
+    if isinstance(node.quant, NeuronQuant) and node.quant.v_init and not is_soft(node):
+        yield "a return to a potential other than zero, except with reset by subtraction", "v_init 0"
+    # Processes count back from their first reset, too; one as the first step begins changes nothing.
+    if layer > interval or (layer == interval and not is_soft(node)):
+        process = "SoftResetLIF" if is_soft(node) else "LIFReset"
+        yield (
+            f"a reset in step {layer} and then every {interval} steps: {process} resets before, too",
+            "intervals longer than the network is deep",
+        )
+
+
+def _waiting(node: Node, lag: int, interval: int | None) -> Iterator[tuple[str, str]]:
+    """Whether a population that works `lag` steps later can be held in its start state until then."""
+    quant = node.quant
+    if not lag or not is_population(node):
+        return
+    if isinstance(quant, SigmaDeltaQuant) and quant.bias.any():
+        yield f"sigma-delta neurons with a bias that wait for {lag} steps", "a delay of at least 1 into synapses"
+    if interval is not None and isinstance(quant, NeuronQuant) and quant.v_init > quant.vth << STATE_SHIFT:
+        yield f"a start potential above the threshold that waits for {lag} steps", "one below it, or no reset interval"

@@ -1,26 +1,28 @@
 """Write a raw graph, one on a global time axis, as a Python module that builds Lava processes.
 
-Time: an Input becomes a source that sends in step t what the data hold for step t; a population
-computes step t in step t; a synapse process sends in step t what it made of step t - 1, which is the
-delay of at least 1 on the way into it. What is left of that delay waits in an AxonDelay. So every
-signal of Lava has the step that it has in the graph.
+Time: an Input becomes a source that sends in step t what the data hold for step t; a population with lag L
+(`retiming`) computes step t in step t + L; a synapse process sends in step t what it made of step t - 1,
+which is the delay of at least 1 on the way into it. What is left of that delay waits in an AxonDelay. So every
+signal of Lava has the step that it has in the retimed graph.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from hsnn_compiler.backends.lava import processes
-from hsnn_compiler.backends.lava.check_raw import reaching_populations
 from hsnn_compiler.backends.lava.emit import ARRAYS, NETWORK, copy_processes
 from hsnn_compiler.backends.lava.layout import lava_shape
+from hsnn_compiler.backends.lava.retiming import reaching_populations, retime
 from hsnn_compiler.backends.lava.template import RAW_FOOTER, RAW_HEADER
 from hsnn_compiler.backends.lava.writer import Code, Writer
 from hsnn_compiler.ir.dynamics import delay_steps
 from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.quant import NeuronQuant
 from hsnn_compiler.ir.shapes import Shape, pair
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.loihi_parameters import is_population
@@ -69,10 +71,12 @@ class _RawWriter(Writer):
 
     def __init__(self, graph: Graph, reset_interval: int | None, sparse: bool | None) -> None:
         super().__init__()
-        self.graph, self.reset_interval, self.sparse = graph, reset_interval, sparse
+        self.reset_interval, self.sparse = reset_interval, sparse
         self.layers = layers(graph)
+        retimed = retime(graph)
+        self.graph, self.lags = retimed.graph, retimed.lags
         needed = reaching_populations(graph)
-        self.nodes = [node for node in graph.topological() if node.name in needed]
+        self.nodes = [node for node in self.graph.topological() if node.name in needed]
         self.ports: dict[str, str] = {}
         self.waits: dict[tuple[str, int], str] = {}
         self.places: dict[tuple[str, str], str] = {}
@@ -115,9 +119,7 @@ class _RawWriter(Writer):
                 "RingBuffer", node.name, {"data": Code(f"np.moveaxis(inputs[{node.name!r}], 0, -1)")}
             )
         elif node.is_neuron:
-            variable = processes.lif(
-                self._comment(node, "neurons"), node, interval=self.reset_interval, offset=self.layers[node.name] + 1
-            )
+            variable = self._neurons(node)
         elif is_population(node):
             variable = processes.sigma_delta(self._comment(node, "neurons"), node)
         elif node.is_synapse:
@@ -134,6 +136,27 @@ class _RawWriter(Writer):
         else:
             return  # Flatten and the like are ways, not processes
         self.ports[node.name] = f"{variable}.{out}"
+
+    def _neurons(self, node: Node) -> str:
+        """A population; where it works later than the data, it gets its bias and its start potential only then."""
+        assert isinstance(node.quant, NeuronQuant)
+        lag, offset = self.lags[node.name], self.layers[node.name] + 1
+        self._comment(node, f"neurons, {lag} steps after the data" if lag else "neurons")
+        if not lag:
+            return processes.lif(self, node, interval=self.reset_interval, offset=offset)
+        silent = self.array(f"{node.name}.silent", processes.in_lava_order(np.zeros(1), node.shape))
+        later = {"bias_mant": node.quant.bias_mant, "v": np.array(node.quant.v_init)}
+        quant = node.quant if self.reset_interval else replace(node.quant, v_init=0)
+        population = node.with_(quant=quant)
+        variable = processes.lif(self, population, interval=self.reset_interval, offset=offset + lag, bias=silent)
+        for what, start in later.items():
+            if start.any():
+                held = self.array(f"{node.name}.{what}", processes.in_lava_order(start, node.shape))
+                # No node's name has a space.
+                arguments = {"data": Code(f"{held!r}[None]"), "interval": 1, "offset": lag}
+                holder = self.process("SampleBias", f"{node.name} {what}", arguments)
+                self.lines.append(f"{holder}.connect_var({variable}.{what})")
+        return variable
 
     def _comment(self, node: Node, what: str) -> _RawWriter:
         origin = f", from {node.source.module}" if node.source.module else ""

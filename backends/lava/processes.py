@@ -98,6 +98,8 @@ def lif(writer: Writer, node: Node, *, interval: int | Code | None, offset: int,
     }
     if is_soft(node):
         arguments["v_init"] = quant.v_init
+        if quant.taken is not None:
+            arguments["taken"] = quant.taken
     elif quant.v_init:
         arguments["v"] = quant.v_init
     if interval is not None:

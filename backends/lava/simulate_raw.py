@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from hsnn_compiler.backends.lava import simulate
-from hsnn_compiler.backends.lava.check_raw import check_raw, reaching_populations
+from hsnn_compiler.backends.lava.check_raw import check_raw
 from hsnn_compiler.backends.lava.emit_raw import emit_raw
 from hsnn_compiler.backends.lava.layout import from_lava, to_lava
+from hsnn_compiler.backends.lava.retiming import Retimed, reaching_populations, retime
 from hsnn_compiler.diagnostics import HsnnError, refuse
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.reference.batches import Inputs, batches
@@ -58,7 +59,7 @@ def run_raw(
     findings = check_raw(graph, reset_interval)
     if findings:
         raise HsnnError(findings)
-    needed = reaching_populations(graph)
+    needed, retimed = reaching_populations(graph), retime(graph)
     wanted = _wanted(graph, {*record, *((node.name, _put_out(node)) for node in populations)})
     deadline = time.monotonic() + deadline_s
     results = []
@@ -73,13 +74,26 @@ def run_raw(
         for sample, done, total in batches(graph, inputs, 1):
             recorded = simulate.run_network(
                 Path(folder),
-                {n: to_lava(np.asarray(a[0], np.int32), graph[n].shape) for n, a in sample.items() if n in needed},
+                {n: to_lava(_longer(a[0], retimed.longest), graph[n].shape) for n, a in sample.items() if n in needed},
                 wanted,
                 deadline_s=max(deadline - time.monotonic(), 0.0),
                 on_progress=_progress_of(on_progress, done - 1, total),
             )
-            results.append(_result(executor, sample, recorded, record))
+            results.append(_result(executor, sample, _as_the_data(recorded, retimed), record))
     return join(results)
+
+
+def _longer(data: np.ndarray, more: int) -> np.ndarray:
+    """Data [time, ...] with steps in which nothing is sent behind them, int32."""
+    return np.pad(np.asarray(data, np.int32), [(0, more), *[(0, 0)] * (data.ndim - 1)])
+
+
+def _as_the_data(recorded: dict[Record, np.ndarray], retimed: Retimed) -> dict[Record, np.ndarray]:
+    """Recordings [time, ...] with the steps of the data: each population's from its lag on."""
+    return {
+        (name, variable): signal[retimed.lags[name] : len(signal) - retimed.longest + retimed.lags[name]]
+        for (name, variable), signal in recorded.items()
+    }
 
 
 def _wanted(graph: Graph, signals: Collection[Record]) -> dict[str, list[str]]:

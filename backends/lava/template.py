@@ -96,8 +96,9 @@ RAW_HEADER = '''\
 Needs lava-nc and numpy; `hsnn_lava` beside this file holds the processes that Lava lacks.
 
 Time: row t of the data is presented in step t + 1 (Lava counts from 1). Each synapse process adds one
-step. With a reset interval, the populations of layer L return to their start state as the steps
-L + 1, L + 1 + interval, ... begin.
+step; populations that work some steps after the data say so, and need as many rows of zeros at its end.
+With a reset interval, the populations of layer L return to their start state as the steps
+L + 1, L + 1 + interval, ... begin, counted from where they start to work.
 
 Layout: Lava's, (width, height, channels). Potentials are integers; v > vth * 2**6 fires.
 """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from hsnn_compiler.diagnostics import Finding
 if TYPE_CHECKING:
     from hsnn_compiler.ir.graph import Graph
     from hsnn_compiler.reference.result import Record, Result
+    from hsnn_compiler.report.table import Table
+    from hsnn_compiler.verify.against_float import SpikesOff
 
 _SHOWN = 20  # predictions, steps of a recorded signal
 
@@ -55,6 +58,11 @@ def summary(
     return found
 
 
+def against_float(found: Mapping[str, SpikesOff], samples: int) -> dict[str, Any]:
+    """How far quantising took the spikes from those in real numbers, as plain data."""
+    return {"samples": samples, "populations": {name: asdict(off) for name, off in found.items()}}
+
+
 def show(
     summary: dict[str, Any],
     graph: Graph,
@@ -80,6 +88,8 @@ def show(
     print_table(
         screen, Table("Populations", ("population", "spikes per neuron and step", "saturated or clipped"), rows)
     )
+    if "against_float" in summary:
+        print_table(screen, _against_float(summary["against_float"], summary["samples"]))
     recorded = [(*key, *_span(result.trace[key])) for key in signals if key in result.trace]
     if recorded:
         print_table(screen, Table("Recorded", ("node", "signal", "shape", "lowest", "highest", "mean"), recorded))
@@ -92,6 +102,21 @@ def show(
             screen.print(f"  {line}")
     if out:
         screen.print(f"trace written      {out}")
+
+
+def _against_float(found: dict[str, Any], samples: int) -> Table:
+    from hsnn_compiler.report.table import Table
+
+    columns = (
+        "population",
+        "spikes in real numbers",
+        "in integers",
+        "neuron-steps that differ",
+        "cosine of the counts",
+    )
+    rows = [(name, *off.values()) for name, off in found["populations"].items()]
+    notes = (f"on the first {found['samples']} samples",) if found["samples"] < samples else ()
+    return Table("Against --backend float", columns, rows, notes)
 
 
 def _steps(graph: Graph, result: Result) -> int:

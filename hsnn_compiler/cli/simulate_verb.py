@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     "--backend",
     type=click.Choice(["reference", "float", "lava"]),
     help="reference: the chip's integers, batched. float: real numbers. lava: Lava's CPU backend. "
-    "By default reference where there are integers, else float.",
+    "By default reference where there are integers, else float. For the others a .nir file in real numbers is "
+    "quantised, scaled for the data; what that costs is said.",
 )
 @contract_options
 @click.option(
@@ -92,6 +93,7 @@ def command(
     from hsnn_compiler.cli.errors import show_findings
     from hsnn_compiler.cli.show import progress
     from hsnn_compiler.diagnostics import refuse
+    from hsnn_compiler.network import Network
 
     if compare and backend != "lava":
         raise click.UsageError("--compare goes with --backend lava")
@@ -100,6 +102,8 @@ def command(
     subject = _open(path, contract_of(dt, dynamics), reset_interval)
     x, y = _data(subject, data, limit)
     backend = backend or ("float" if not getattr(subject, "has_integers", True) else "reference")
+    if isinstance(subject, Network) and backend != "float":
+        subject = subject.quantised(x)
     graph = _graph(subject, backend)
     signals = _signals(graph, record, everything=bool(out or compare))
     options: dict[str, Any] = {"batch_size": batch_size, "deadline_s": deadline}
@@ -118,6 +122,10 @@ def command(
         write_trace(out, result)
     findings = getattr(subject, "findings", ()) if path.is_file() else ()
     summary = report.summary(graph, y, backend, result, seconds, differences, findings)
+    if isinstance(subject, Network) and subject.real is not None:
+        from hsnn_compiler.verify.against_float import spikes_off
+
+        summary["against_float"] = report.against_float(*spikes_off(subject, x))
     if as_json:
         click.echo(json.dumps(summary, indent=1))
     else:

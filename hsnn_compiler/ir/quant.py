@@ -54,6 +54,8 @@ class NeuronQuant:
         bias_mant: int32 per neuron (the population's shape), 13 bits signed.
         bias_exp: shared exponent, 0..7; added each step is ``bias_mant << bias_exp``.
         scale: integer synaptic units per real unit of membrane potential.
+        taken: what a spike takes from the potential where the reset subtracts, in units of v; None: the
+            threshold, ``vth << 6``.
     """
 
     du: int
@@ -63,6 +65,7 @@ class NeuronQuant:
     bias_mant: np.ndarray
     bias_exp: int
     scale: float
+    taken: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,7 +113,6 @@ def test_reset_interval(cli: Cli, loop_file: Path, tmp_path: Path) -> None:
     ("words", "code"),
     [
         (("--dynamics", "resett=zero,reset=nil"), "E0223"),
-        (("--backend", "reference"), "E0224"),
         (("--record", "nobody:v"), "E0204"),
         (("--dynamics", "preset=nobody"), "E0223"),
         (("--dynamics", "integrator=exact,reset_at=crossing,max_spikes=0"), "E0210"),
@@ -124,6 +123,44 @@ def test_refused(cli: Cli, loop_file: Path, words: tuple[str, ...], code: str) -
     assert status == 2
     assert code in err
     assert not out
+
+
+def test_real_numbers_become_integers_for_the_data(cli: Cli, loop_file: Path, tmp_path: Path) -> None:
+    words = ("simulate", loop_file, "--data", "x.npz", "--backend", "reference", "--dynamics", "preset=norse,gain=1")
+    status, out, err = cli(*words, "--dt", "1e-4", "--out", "t.npz")
+    assert status == 0
+    assert "I0457 lif: 1 is " in err
+    assert "threshold 1 is " in err
+    assert "Against --backend float" in out
+    assert np.load(tmp_path / "t.npz")["lif.v"].dtype.kind == "i"
+    status, out, _ = cli(*words, "--dt", "1e-4", "--json")
+    summary: dict[str, Any] = json.loads(out)
+    assert [finding["code"] for finding in summary["findings"]] == ["I0457"]
+    off = summary["against_float"]["populations"]["lif"]
+    assert summary["against_float"]["samples"] == summary["samples"] == 3
+    assert off["differ"] <= 0.05 * off["real"]
+    assert off["real"] > 10
+    assert off["integers"] == summary["spikes_per_sample"] * 3
+
+
+def test_a_step_the_chip_does_not_have_is_refused(cli: Cli, loop_file: Path) -> None:
+    words = ("simulate", loop_file, "--data", "x.npz", "--backend", "reference", "--dynamics")
+    status, out, err = cli(*words, "refractory=2,max_spikes=0")
+    assert status == 4
+    assert err.count("E0453 lif") == 2
+    assert "--dynamics refractory=0" in err
+    assert not out
+
+
+def test_real_numbers_on_lava(cli: Cli, loop_file: Path, lava: None) -> None:
+    """Norse's forward edges take no time; Lava's synapses do."""
+    words = ("simulate", loop_file, "--data", "one.npy", "--dynamics", "preset=norse,gain=1", "--dt", "1e-4")
+    status, out, _ = cli(*words, "--backend", "lava", "--compare", "--json")
+    assert status == 0
+    summary = json.loads(out)
+    assert summary["identical_to_reference"]
+    assert summary["spikes_per_sample"] > 0
+    assert summary["timesteps"] == 40
 
 
 def test_all_that_is_wrong_with_dynamics_is_said_at_once(cli: Cli, loop_file: Path) -> None:

@@ -68,7 +68,6 @@ def image(shape: tuple[int, ...]) -> Graph:
 
 
 CASES: dict[str, tuple[Callable[[], Graph], int | None, list[str]]] = {
-    "a synapse that takes no time": (lambda: chain(delay=0), None, ["w", "w2"]),
     "the potential of n": (lambda: chain(kind="I"), None, ["w2"]),
     "LIFReset resets before": (lambda: chain(), 2, ["n2"]),
     "a return to a potential other than zero": (lambda: chain(v_init=5), 4, ["n", "n2"]),
@@ -95,6 +94,7 @@ def test_findings(message: str) -> None:
 def test_nothing_to_find() -> None:
     assert check_raw(chain(v_init=5)) == []  # Lava's LIF takes a potential to begin with
     assert check_raw(chain(v_init=5, reset="subtract"), 2) == []  # our own process returns to it, and not before time
+    assert [f.node for f in check_raw(chain(reset="subtract"), 1)] == ["n2"]  # there it would
     assert check_raw(chain(), 3) == []
 
 

@@ -26,7 +26,7 @@ class SoftResetLIF(LIF):
         u wraps once into (-2^23, 2^23]
         v = clip(sgn(v) * (|v| * (4096 - dv) >> 12) + u + (bias_mant << bias_exp), +-(2^23 - 1))
         s_out = v > (vth << 6)
-        v = v - (vth << 6)   where s_out
+        v = v - taken   where s_out
 
     and with tag ``floating_pt``::
 
@@ -34,10 +34,10 @@ class SoftResetLIF(LIF):
         u = u * (1 - du) + a_in
         v = v * (1 - dv) + u + bias_mant
         s_out = v > vth
-        v = v - vth          where s_out
+        v = v - taken   where s_out
 
-    Everything but the reset is Lava's own ``LIF``, bit for bit. On the chip this needs
-    custom neuron microcode: Loihi 2's stock LIF resets to zero.
+    `taken` is the threshold unless given. Everything but the reset is Lava's own ``LIF``, bit for bit. On the
+    chip this needs custom neuron microcode: Loihi 2's stock LIF resets to zero.
 
     Args:
         shape: shape of the population, equal to that of ``a_in`` and ``s_out``.
@@ -48,6 +48,7 @@ class SoftResetLIF(LIF):
         bias_exp: exponent of the bias per neuron (fixed: 0..7; ignored in floating point).
         v_init: start value of ``v``, one for the population, in the units of ``v``
             (fixed: already shifted, so ``(vth << 6) // 2`` is half the threshold).
+        taken: what a spike takes from ``v``, in the units of ``v`` (fixed: already shifted); None: the threshold.
         reset_interval: steps between two returns to the start state; None for never.
         reset_offset: return where ``time_step % reset_interval == reset_offset %
             reset_interval``, ``time_step`` counting from 1, before ``a_in`` is used.
@@ -64,6 +65,7 @@ class SoftResetLIF(LIF):
         bias_mant: float | np.ndarray = 0,
         bias_exp: int | np.ndarray = 0,
         v_init: float = 0,
+        taken: float | None = None,
         reset_interval: int | None = None,
         reset_offset: int = 0,
         name: str | None = None,
@@ -84,6 +86,7 @@ class SoftResetLIF(LIF):
         if reset_interval is not None and reset_interval < 1:
             raise ValueError(f"reset_interval must be at least 1 step, not {reset_interval}")
         self.proc_params["v_init"] = v_init
+        self.proc_params["taken"] = taken
         self.proc_params["reset_interval"] = reset_interval
         self.proc_params["reset_offset"] = reset_offset
 
@@ -118,8 +121,9 @@ class PySoftResetLIFModelFloat(_PeriodicReset, AbstractPyLifModelFloat):
         return self.v > self.vth
 
     def reset_voltage(self, spike_vector: np.ndarray) -> None:
-        """Subtract the threshold where a spike was sent."""
-        self.v[spike_vector] -= self.vth
+        """Subtract `taken` where a spike was sent."""
+        taken = self.proc_params["taken"]
+        self.v[spike_vector] -= self.vth if taken is None else taken
 
     def run_spk(self) -> None:
         """One step."""
@@ -147,8 +151,9 @@ class PySoftResetLIFModelFixed(_PeriodicReset, AbstractPyLifModelFixed):
         return self.v > self.effective_vth
 
     def reset_voltage(self, spike_vector: np.ndarray) -> None:
-        """Subtract the (shifted) threshold where a spike was sent."""
-        self.v[spike_vector] -= self.effective_vth
+        """Subtract `taken` where a spike was sent."""
+        taken = self.proc_params["taken"]
+        self.v[spike_vector] -= self.effective_vth if taken is None else taken
 
     def run_spk(self) -> None:
         """One step."""
