@@ -47,6 +47,10 @@ _RESAVE = (
     "Save the weights alone, torch.save(model.state_dict(), 'model.pt'), and name the function"
     " that builds the model: --model my_models:build."
 )
+_OURS = ("torch", "hsnn_compiler", "numpy")
+"""Packages of which the list above says what is allowed."""
+_LIBRARIES = ("sinabs", "spikingjelly")
+"""Libraries of spiking neurons whose layers lie in many modules."""
 _HINTS = {
     "builtins.getattr": "It stands for a nested class, a bound method, a hook, an uninitialised lazy layer"
     " or a function such as torch.relu kept as an attribute. " + _RESAVE,
@@ -83,6 +87,16 @@ def library_names() -> dict[str, Any]:
     # Constructors that only hold their arguments.
     found |= {f"builtins.{kind.__name__}": kind for kind in (slice, range, frozenset)}
     return found
+
+
+def parts_named(modules: Sequence[str], scan: Scan) -> list[str]:
+    """The modules the user named, and those the file needs of the packages among them."""
+    inside = [
+        wanted.module
+        for wanted in scan.named
+        if any(wanted.module.startswith(f"{name}.") and name.partition(".")[0] not in _OURS for name in modules)
+    ]
+    return list(dict.fromkeys([*modules, *inside]))
 
 
 def user_names(modules: Iterable[ModuleType], scan: Scan) -> tuple[dict[str, Any], list[Finding]]:
@@ -135,7 +149,7 @@ def _foreign(name: Global, called: bool, modules: Sequence[str], source: Source)
     if (
         "." in name.name  # attribute access: no class that torch.save wrote is named like this
         or package in sys.stdlib_module_names - {"__main__"}
-        or package in ("torch", "hsnn_compiler", "numpy")
+        or package in _OURS
         or name.module in modules  # named, and still not one of its layer classes
     ):
         return Finding(
@@ -152,7 +166,7 @@ def _foreign(name: Global, called: bool, modules: Sequence[str], source: Source)
         option = "--module SCRIPT, the name of that script without .py"
     else:
         message = f"class {name} is not part of torch.nn"
-        option = f"--module {name.module}"
+        option = f"--module {package if package in _LIBRARIES else name.module}"
     return Finding(
         "E0302",
         message,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hsnn_compiler.data import digest_of
 from hsnn_compiler.diagnostics import Finding, HsnnError, refuse
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.passes.base import Pass, PassContext, Progress, no_progress
@@ -68,6 +69,7 @@ def compile(  # noqa: A001
     target: str = "loihi2",
     example: Any = None,
     calibration: Any = None,
+    axes: str = "B",
     timesteps: int | None = None,
     pipeline: str = DEFAULT_PIPELINE,
     layers: Mapping[str, Mapping[str, str]] | None = None,
@@ -82,7 +84,9 @@ def compile(  # noqa: A001
         target: name of the target, see ``hsnn-compile targets``.
         example: inputs [samples, ...] for capture; by default the calibration data.
         calibration: inputs [samples, ...]; without them, uniform noise is assumed and said.
-        timesteps: steps per sample.
+        axes: leading axes of what the model's forward takes: ``"B"``, batch; ``"TB"`` or ``"BT"``, time and
+            batch. Data (`example`, `calibration`) is then [samples, time, ...] all the same.
+        timesteps: steps per sample; also how often a model is called that computes one step per call.
         pipeline: see `Options`.
         layers: see `Options`.
         reset: see `Options`.
@@ -93,6 +97,7 @@ def compile(  # noqa: A001
         HsnnError: with all findings of the stage that refuses.
     """
     options = Options(target, timesteps, pipeline, layers or {}, reset, seed)
+    findings: Sequence[Finding] = ()
     if isinstance(model, (str, Path)):
         raise refuse(
             "E0208",
@@ -106,17 +111,26 @@ def compile(  # noqa: A001
         sample = example if example is not None else data
         if sample is None:
             raise refuse("E0215", "the shape of the model's input is not known", suggestion="pass example=x[:1]")
-        model = capture_model(model, np.asarray(sample, np.float32), name)
-    return lower(model, options, data)
+        model, findings = capture_model(model, np.asarray(sample, np.float32), name, axes, timesteps)
+    return lower(model, options, data, findings=findings)
 
 
-def capture_model(module: torch.nn.Module, example: np.ndarray, name: str) -> Graph:
-    """Capture a PyTorch module by running it on an example [samples, ...]."""
+def capture_model(
+    module: torch.nn.Module, example: np.ndarray, name: str, axes: str = "B", timesteps: int | None = None
+) -> tuple[Graph, list[Finding]]:
+    """Capture a PyTorch module by running it on an example [samples, ...], or [samples, time, ...]; see `compile`.
+
+    Returns:
+        The graph, and what is to be said of it although nothing is wrong.
+    """
     import torch
 
     from hsnn_compiler.frontends.torch import capture
 
-    return capture(module, torch.from_numpy(np.ascontiguousarray(example[:2])), name=name)
+    few = np.ascontiguousarray(example[:2].swapaxes(0, 1) if axes.strip("()") == "TB" else example[:2])
+    findings: list[Finding] = []
+    graph = capture(module, torch.from_numpy(few), name=name, axes=axes, timesteps=timesteps, findings=findings)
+    return graph, findings
 
 
 def lower(
@@ -125,11 +139,12 @@ def lower(
     calibration: np.ndarray | None,
     hooks: Hooks = Hooks(),
     source: Mapping[str, str] | None = None,
+    findings: Sequence[Finding] = (),
 ) -> Program:
-    """Run the pipeline and the backend's check on a captured graph."""
+    """Run the pipeline and the backend's check on a captured graph; `findings` are those of the capture."""
     passes = parse_pipeline(options.pipeline)
     _check_options(graph, options, passes)
-    findings: list[Finding] = []
+    findings = list(findings)
     assumed = calibration is None
     if calibration is None:
         calibration = assume_calibration(graph, options.seed)
@@ -164,7 +179,7 @@ def lower(
         floating=floating,
         target=options.target,
         source=dict(source or {}),
-        options=_plain(options, passes, assumed),
+        options=_plain(options, passes, None if assumed else calibration),
         stages=tuple(records),
         findings=tuple(findings),
         example=calibration[:EXAMPLE_SAMPLES],
@@ -226,6 +241,17 @@ def _check_options(graph: Graph, options: Options, passes: Sequence[Pass]) -> No
         findings.append(Finding("E0217", f"{options.timesteps} time steps", supported="1 or more"))
     if options.reset not in RESETS:
         findings.append(Finding("E0217", f"reset {options.reset!r}", supported=", ".join(RESETS)))
+    findings += [
+        Finding(
+            "E0437",
+            "the input has a time axis, and a bundle's chip gets values, once per sample",
+            node=node.name,
+            supported="models that take one input per sample and repeat it (direct coding)",
+            suggestion=f"hsnn-compile simulate {graph.name}.pt --backend reference (or lava) runs it on the integers",
+        )
+        for node in graph.of_kind("Input")
+        if node.type is not None and node.type.coding.per_step
+    ]
     keys = {key for item in passes for key in item.layer_options}
     findings += check_layer_options(graph, options.layers, keys)
     if findings:
@@ -261,12 +287,14 @@ def _check_overflow(graph: Graph, samples: np.ndarray) -> list[Finding]:
     ]
 
 
-def _plain(options: Options, passes: Sequence[Pass], assumed: bool) -> dict[str, Any]:
+def _plain(options: Options, passes: Sequence[Pass], calibration: np.ndarray | None) -> dict[str, Any]:
+    """What was asked for, as the manifest keeps it; `calibration` is None where noise stood in for it."""
     return {
         "timesteps": options.timesteps,
         "pipeline": to_text(passes),
         "layers": {name: dict(settings) for name, settings in options.layers.items()},
         "reset": options.reset,
         "seed": options.seed,
-        "calibration": "assumed: uniform noise" if assumed else "given",
+        "calibration": "assumed: uniform noise" if calibration is None else "given",
+        "calibration_sha256": None if calibration is None else digest_of(calibration),
     }

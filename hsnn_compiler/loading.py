@@ -48,12 +48,12 @@ class LoadedModel:
 
 
 def load_model(path: str | Path, *, modules: Sequence[str] = (), factory: str | None = None) -> LoadedModel:
-    """Load what ``torch.save`` wrote: a module, a state_dict, or a checkpoint with one.
+    """Load what ``torch.save`` wrote: a module, a state_dict, or a checkpoint with one; or ``torch.export.save``.
 
     Args:
         path: the file.
-        modules: names of Python modules whose layer classes the file may hold. They
-            are imported, so name only what you trust.
+        modules: names of Python modules whose layer classes the file may hold, or of packages, which
+            stand for all modules in them. They are imported, so name only what you trust.
         factory: ``module:function`` that builds the model a state_dict belongs to;
             called without arguments.
 
@@ -65,8 +65,15 @@ def load_model(path: str | Path, *, modules: Sequence[str] = (), factory: str | 
     with open_input(path) as stream:
         digest = sha256_of(stream)
         contents = examine(stream, path)
-        names, findings = _admit(contents, path, modules)
-        content = _unpickle(stream, contents.scan, names, path)
+        content: Any
+        findings: list[Finding] = []
+        if contents.kind == "program":
+            from hsnn_compiler.exported import read_exported
+
+            content = read_exported(stream, path)
+        else:
+            names, findings = _admit(contents, path, modules)
+            content = _unpickle(stream, contents.scan, names, path)
     content, notes = _unwrap(content, path)
     findings += notes
 
@@ -101,7 +108,7 @@ def load_model(path: str | Path, *, modules: Sequence[str] = (), factory: str | 
 def _admit(contents: Contents, path: Path, modules: Sequence[str]) -> tuple[dict[str, Any], list[Finding]]:
     """The allow-list for this file, or the refusal of everything in it that is not on the list."""
     with user_code.import_path(path) if modules else nullcontext():
-        imported = [user_code.import_named(name, path) for name in modules]
+        imported = [user_code.import_named(name, path) for name in allowed.parts_named(modules, contents.scan)]
     users, findings = allowed.user_names(imported, contents.scan)
     names = allowed.library_names() | users
     refused = allowed.verdict(contents.scan, names, modules, source_of(path))

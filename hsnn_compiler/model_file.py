@@ -22,7 +22,7 @@ from hsnn_compiler.pickle_scan import Scan, scan_pickle
 
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 _LEGACY_PICKLES = 5
-_SUPPORTED = "files written by torch.save: a whole module, a state_dict, or a checkpoint that holds one"
+_SUPPORTED = "files written by torch.save (a whole module, a state_dict, a checkpoint) or by torch.export.save"
 
 _SIGNATURES: list[tuple[bytes, str, str]] = [
     (b"\x89PNG", "a PNG image", "Give the path of the model file."),
@@ -40,7 +40,7 @@ _SIGNATURES: list[tuple[bytes, str, str]] = [
 
 @dataclass(frozen=True)
 class Contents:
-    """What a model file is and what its pickles name; ``kind`` is zip, legacy or pickle."""
+    """What a model file is and what its pickles name; ``kind`` is zip, legacy, pickle or program (torch.export)."""
 
     kind: str
     scan: Scan
@@ -131,7 +131,10 @@ def damaged(path: Path, detail: object) -> HsnnError:
 def _examine_zip(stream: BinaryIO, path: Path) -> Contents:
     try:
         with zipfile.ZipFile(stream) as archive:
-            _refuse_other_archives({_bare(entry.filename) for entry in archive.infolist()}, path)
+            names = {_bare(entry.filename) for entry in archive.infolist()}
+            is_program = "models/model.json" in names
+            if not is_program:
+                _refuse_other_archives(names, path)
             scan = Scan()
             # All that are called so, lest a second one be loaded and another one looked at.
             for entry in archive.infolist():
@@ -143,7 +146,7 @@ def _examine_zip(stream: BinaryIO, path: Path) -> Contents:
                 raise damaged(path, f"record {broken} does not match its checksum")
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as error:
         raise damaged(path, error) from error
-    return Contents("zip", scan)
+    return Contents("program" if is_program else "zip", scan)
 
 
 def _bare(name: str) -> str:
@@ -164,8 +167,8 @@ def _refuse_other_archives(names: set[str], path: Path) -> None:
     ):
         raise not_torch(
             path,
-            "a torch.export archive (.pt2)",
-            "Save the module that was exported: torch.save(model.eval(), 'model.pt').",
+            "a torch.export archive (.pt2) as older versions of PyTorch wrote it",
+            "Export it again with a newer PyTorch, or torch.save(model.eval(), 'model.pt').",
         )
     if names and all(name.endswith(".npy") for name in names):
         raise not_torch(path, "a NumPy archive (.npz)", "Arrays are calibration or test data, not a model.")

@@ -11,6 +11,7 @@ from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.model_file import source_of
 from hsnn_compiler.network import as_samples
+from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.result import Result
 
 
@@ -44,7 +45,8 @@ def load_signals(path: str | Path, graph: Graph) -> tuple[dict[str, np.ndarray],
             source=source_of(path),
             supported="an .npz with one array per input: " + ", ".join(repr(node.name) for node in inputs),
         )
-    found = {node.name: as_samples(samples_of(arrays[node.name], path), node.shape) for node in inputs}
+    found = {node.name: samples_of(arrays[node.name], path) for node in inputs}
+    found = {n.name: as_samples(found[n.name], n.shape) if has_time(n) else found[n.name] for n in inputs}
     count = min(len(array) for array in found.values())
     return found, None if y is None else labels_of(np.atleast_1d(y), count, path)
 

@@ -37,16 +37,16 @@ class Partition(Pass):
         active = {n.name for n in graph if _becomes_neurons(n, timed) and n.name not in blockers}
         host: dict[str, str] = {}
         findings: list[Finding] = []
+        before = {name for name in blockers if graph.descendants(name) & active}
         for name, why in blockers.items():
             node = graph[name]
             if node.type is not None and node.type.coding.per_step:
                 findings.append(_between_neurons(node, why))
             host[name] = why
-            before = bool(graph.descendants(name) & active)
-            others = graph.ancestors(name) if before else graph.descendants(name)
+            others = graph.ancestors(name) if name in before else graph.descendants(name)
             for other in others:
-                host.setdefault(other, f"{'before' if before else 'after'} {name}, which runs on the host")
-            if before:
+                host.setdefault(other, f"{'before' if name in before else 'after'} {name}, which runs on the host")
+            if name in before and not graph.descendants(name) & before:  # the last of a chain takes them all
                 findings += _left_on_the_host(graph, node, context)
         findings += _obstacles_to_pins(graph, context, blockers)
         on_chip = active - host.keys()
@@ -79,6 +79,8 @@ def _obstacle(graph: Graph, node: Node, context: PassContext, target: str) -> st
     if graph.timesteps is not None and value:
         return ""  # outside the time domain: on the host anyway
     how = runs_on(node.kind, target)
+    if node.kind == "HostCall":
+        return f"{node.op.function} has no spiking form"
     if how == "host" or node.kind == "BatchNorm":
         return f"{node.kind} does not run on {target}"
     if node.kind in ACTIVATIONS and not value:
@@ -132,12 +134,16 @@ def _left_on_the_host(graph: Graph, node: Node, context: PassContext) -> list[Fi
     return [
         Finding(
             "W0434",
-            f"{node.kind} keeps {len(taken)} of {len(layers)} weight layers on the host: {listing(taken)}",
+            f"{_called(node)} keeps {len(taken)} of {len(layers)} weight layers on the host: {listing(taken)}",
             node=node.name,
             source=node.source,
             suggestion=f"{way_out}; or move {node.name} to the end of the model",
         )
     ]
+
+
+def _called(node: Node) -> str:
+    return str(node.op.function) if node.kind == "HostCall" else node.kind
 
 
 def _nothing_for_the_chip(blockers: dict[str, str]) -> Finding:

@@ -42,6 +42,10 @@ def array(p: Picks, *shape: int) -> np.ndarray:
     return values.astype(p.choice([np.float64, np.float32]))
 
 
+def lstm(p: Picks, n: int) -> dict[str, np.ndarray]:
+    return {"c0": np.zeros((1, 1, n), np.float32), "c1": array(p, 4 * n, 2).astype(np.float32)}
+
+
 def random_op(p: Picks, kind: str) -> Any:
     """An op of this kind, with random parameters."""
     n = p.integer(1, 4)
@@ -90,6 +94,25 @@ def random_op(p: Picks, kind: str) -> Any:
         "Spread": lambda: hs.Spread(pair),
         "SigmaDelta": lambda: hs.SigmaDelta(array(p, n), array(p, n), p.choice(["relu", "unit"]), p.flag()),
         "DeltaEncoder": lambda: hs.DeltaEncoder(array(p, n), p.flag()),
+        "HostCall": lambda: p.choice(
+            [
+                hs.HostCall("Tensor.permute", "x0, 0, 2, 1", (n, 2)),
+                hs.HostCall("torch.lstm", "x0@1, (c0@1, c0@1), [c1], True", (n,), lstm(p, n), 0, 1),
+                hs.HostCall("F.pad", "x0, (1, 1), mode='constant', value=-inf", ()),
+                hs.HostCall(
+                    "Tensor.__getitem__",
+                    "bool(x1), (slice(None, None, 2), ..., int(x0), c0)",
+                    (3,),
+                    {"c0": np.array([True, False])},
+                ),
+                hs.HostCall(
+                    "torch.where",
+                    "bool(x0), scalar(c0), c1",
+                    (2,),
+                    {"c0": np.ones(1, np.float32), "c1": np.arange(p.choice([2, 9]))},
+                ),
+            ]
+        ),
     }
     return makers[kind]() if kind in makers else hs.OPS[kind]()
 
@@ -108,7 +131,7 @@ def random_annotations(p: Picks) -> dict[str, Any]:
         "placement": Placement(p.choice(["host", "chip"]), p.choice(["", "because: it is = {so}, <- there"])),
         "quant": p.choice([
             WeightQuant(np.signbit(weight).astype(np.int32), -3, 8, "mixed", 1 / 3, 5),
-            NeuronQuant(4095, 12, 99, -7, np.arange(p.choice([1, 9]), dtype=np.int32), 3, 1e-7),
+            NeuronQuant(4095, 12, 99, -7, np.arange(p.choice([1, 9]), dtype=np.int32), 3, 1e-7, p.choice([None, 7])),
             CurrentQuant(3, 0.1, -4096, 4000),
             SigmaDeltaQuant(3, np.arange(2, dtype=np.int32), 6, 6, 0.5),
         ]),

@@ -31,7 +31,7 @@ class Net:
     def add(self, name: str, op: Any, *feeds: str, **more: Any) -> Net:
         """Add an op behind `feeds`, by default behind the last one."""
         feeds = feeds or (self.at,)
-        ordered = type(op).__name__ in ("Add", "Concat")
+        ordered = type(op).__name__ in ("Add", "Concat", "HostCall")
         edges = [Edge(feed, name, str(i) if ordered else "input") for i, feed in enumerate(feeds)]
         self.graph.add(Node(name, op, **more), *edges)
         self.at = name

@@ -17,6 +17,7 @@ import torch
 from hsnn_compiler.frontends.torch.call import Call
 from hsnn_compiler.frontends.torch.registry import Unsupported, function
 from hsnn_compiler.frontends.torch.tracer import Shape
+from hsnn_compiler.ir.host_call import HostCall
 from hsnn_compiler.ir.ops import Add, BatchNorm
 
 Tensor = torch.Tensor
@@ -48,6 +49,12 @@ def _neg(call: Call, input: Tensor, *, out: None = None) -> str:
 def _mul(call: Call, input: Any, other: Any, *, out: None = None) -> str:
     x, factor = (input, other) if call.is_traced(input) else (other, input)
     if call.is_traced(factor):
+        if (
+            call.axes_of(x) == call.axes_of(factor)
+            and call.axes_of(x).count == 2
+            and call.shape(x) == call.shape(factor)
+        ):
+            return call.emit(HostCall("torch.mul", "x0, x1", call.shape(x)), x, factor, ports=True)
         raise Unsupported(
             "a product of two computed tensors", "products of a computed tensor and a constant or parameter"
         )

@@ -21,28 +21,46 @@ from torch import nn
 from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
 from hsnn_compiler.frontends.torch import arithmetic, functions, location, modules, neurons, reshaping  # noqa: F401
 from hsnn_compiler.frontends.torch.checks import check_repeatable, check_same, wrong_batch
+from hsnn_compiler.frontends.torch.dialects import load_dialects
 from hsnn_compiler.frontends.torch.recorder import DispatchMode, FunctionMode, watch_modules
+from hsnn_compiler.frontends.torch.results import finished, outputs_of
+from hsnn_compiler.frontends.torch.rolling import roll
+from hsnn_compiler.frontends.torch.samples import STEPS_TO_SEE, Samples, StepByStep, Subject
+from hsnn_compiler.frontends.torch.stateful import forget, prepared
 from hsnn_compiler.frontends.torch.tracer import Tracer
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.spec import output_type, verify
-from hsnn_compiler.nn import reset_states
-
-_BATCHES = (5, 7, 11, 13, 17, 19, 23, 29)
+from hsnn_compiler.ir.types import Coding, TensorType
 
 
-def capture(model: nn.Module, example: torch.Tensor | Sequence[torch.Tensor], *, name: str = "model") -> Graph:
+def capture(
+    model: nn.Module,
+    example: torch.Tensor | Sequence[torch.Tensor],
+    *,
+    name: str = "model",
+    axes: str = "B",
+    timesteps: int | None = None,
+    findings: list[Finding] | None = None,
+) -> Graph:
     """Capture what a model computes as a graph.
+
+    Loops over time, written in Python or inside of neurons that take a series, become one step of
+    neurons with state. Of a model that is one step itself, `timesteps` says how often it is called.
 
     Args:
         model: the trained model. It is left as it was; the state of its neurons is reset.
-        example: one input tensor, or one per argument of ``forward``; axis 0 is the batch.
+        example: one input tensor, or one per argument of ``forward``, with `axes` in front.
             Only shapes and number types matter.
         name: the graph's name.
+        axes: leading axes of the example: ``"B"``, batch; ``"TB"`` or ``"BT"``, time and batch. The
+            graph's inputs then have time. ``"(TB)"``, ``"(BT)"``: the same, and the model gets them merged into one.
+        timesteps: how often a model is called that computes one step per call.
+        findings: a list that takes what is to be said although nothing is wrong.
 
     Returns:
         The graph: nodes ``input``, ``input_2``, ... and ``output``, ``output_2``, ... at its
         ends, leaf modules under their path, functions under the path of the module that calls
-        them. Weights are float32 copies; shapes have no batch axis.
+        them. Weights are float32 copies; shapes have no batch axis and no time axis.
 
     Raises:
         HsnnError: with all findings at once, codes E04xx.
@@ -54,86 +72,88 @@ def capture(model: nn.Module, example: torch.Tensor | Sequence[torch.Tensor], *,
             "a TorchScript module cannot be captured",
             suggestion="give the nn.Module it was made from",
         )
-    inputs = _batch(example)
-    tracer = Tracer(Graph(name), len(inputs[0]))
+    load_dialects()
+    samples = Samples(example, axes)
     with _evaluation(model), torch.no_grad():
-        result = _run(tracer, model, inputs)
-        outputs = _outputs(tracer, result)
-        _raise_findings(tracer, outputs)
-        expected = check_repeatable(model, inputs, result, spiking=tracer.graph.timesteps is not None)
-    graph = _finished(tracer, outputs, len(inputs))
-    if problems := verify(graph):
-        raise HsnnError(problems)
-    check_same(graph, inputs, expected)
+        tracer, result, subject = _whole_or_step_by_step(name, model, samples)
+        outputs = outputs_of(tracer, result)
+        _raise_findings(tracer, [output.node for output in outputs])
+        graph, nodes = roll(tracer.graph, tracer.trail, list(tracer.calls.values()), [o.node or "" for o in outputs])
+        expected = check_repeatable(subject, samples, outputs, spiking=graph.timesteps is not None)
+        graph = finished(graph, nodes, len(samples.tensors))
+        if problems := verify(graph):
+            raise HsnnError(problems)
+        check_same(graph, subject, samples, outputs, expected)
+    if isinstance(subject, StepByStep):
+        graph.timesteps = _asked_steps(timesteps, samples)
+    if findings is not None:
+        findings += tracer.said
     return graph
-
-
-def _batch(example: Any) -> list[torch.Tensor]:
-    """The example's samples, repeated to a batch of a tell-tale size."""
-    tensors = [example] if isinstance(example, torch.Tensor) else list(example)
-    if not tensors or not all(isinstance(item, torch.Tensor) and item.dim() and len(item) for item in tensors):
-        raise refuse(
-            "E0408",
-            "the example is not a batch of inputs",
-            supported="a tensor, or a list of tensors, of shape [batch, ...]",
-            suggestion="x[:1] of your data set",
-        )
-    if len({len(item) for item in tensors}) > 1:
-        raise refuse(
-            "E0408",
-            f"inputs with batches of different sizes: {', '.join(str(len(item)) for item in tensors)}",
-            supported="inputs that share axis 0, the batch",
-        )
-    taken = {size for item in tensors for size in item.shape}
-    batch = next((size for size in _BATCHES if size not in taken), 31)
-    rows = torch.arange(batch) % len(tensors[0])
-    return [_noisy(item.detach().cpu()[rows].clone()) for item in tensors]
-
-
-def _noisy(rows: torch.Tensor) -> torch.Tensor:
-    """Make all samples different, so that whatever is computed from them differs too."""
-    if not rows.is_floating_point():
-        return rows
-    noise = torch.rand(rows.shape, generator=torch.Generator().manual_seed(0))
-    return rows + (0.05 * noise).to(rows.dtype)
 
 
 @contextmanager
 def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every module's own mode back afterwards."""
+    """Evaluation mode and fresh neurons inside; every module's own mode back afterwards, and fresh neurons."""
     before = [(part, part.training) for part in model.modules()]
     model.eval()
+    forget(model)
     try:
         yield
     finally:
+        forget(model)
         for part, training in before:
             part.training = training
 
 
-def _run(tracer: Tracer, model: nn.Module, inputs: list[torch.Tensor]) -> Any:
-    """Run the model under watch, on copies of the inputs."""
-    tracer.frame = sys._getframe()
-    copies = [item.clone() for item in inputs]
-    for item in copies:
-        shape = tuple(item.shape[1:])
-        node = Node(tracer.graph.unique("input"), nir.Input(np.array(shape, np.int64)))
-        tracer.graph.add(node.with_(type=output_type(node, [])))
-        tracer.track(item, node.name)
+def _whole_or_step_by_step(name: str, model: nn.Module, samples: Samples) -> tuple[Tracer, Any, Subject]:
+    """Run the model, or, if it turns out to be one step, the model once per step."""
+    refused: HsnnError | None = None
     try:
-        with watch_modules(tracer, model), DispatchMode(tracer), FunctionMode(tracer):
-            result = model(*copies)
+        tracer, result = _traced(name, model, model, samples)
+        if not tracer.is_one_step():
+            return tracer, result, model
+    except HsnnError as error:
+        # A model that is one step may stop on a whole series, of which a layer takes time for channels.
+        if samples.axes.time is None or samples.axes.steps < STEPS_TO_SEE:
+            raise
+        refused = error
+    samples.first_steps(STEPS_TO_SEE)
+    subject = StepByStep(model, samples.axes, STEPS_TO_SEE)
+    try:
+        tracer, result = _traced(name, model, subject, samples)
+    except HsnnError as error:
+        raise refused or error from None
+    if refused and not tracer.is_stepped():
+        raise refused
+    return tracer, result, subject
+
+
+def _traced(name: str, model: nn.Module, subject: Subject, samples: Samples) -> tuple[Tracer, Any]:
+    """Run what is to be captured under watch, on copies of the inputs."""
+    tracer = Tracer(Graph(name), samples.batch)
+    tracer.frame = sys._getframe()
+    copies = samples.all()
+    for item in copies:
+        shape = tuple(item.shape[samples.axes.count :])
+        node = Node(tracer.graph.unique("input"), nir.Input(np.array(shape, np.int64)))
+        kind = TensorType(shape, Coding.CURRENT) if samples.axes.has_time else output_type(node, [])
+        tracer.graph.add(node.with_(type=kind))
+        tracer.track(item, node.name, axes=samples.axes)
+    if samples.axes.has_time:
+        tracer.graph.timesteps = samples.axes.steps
+    try:
+        with prepared(model, samples.batch), watch_modules(tracer, model), DispatchMode(tracer), FunctionMode(tracer):
+            result = subject(*copies)
     except HsnnError:
         raise
     except Exception as error:
-        raise HsnnError(_stopped(tracer, model, inputs, error)) from error
-    finally:
-        reset_states(model)
+        raise HsnnError(_stopped(tracer, subject, samples, error)) from error
     if tracer.failure is not None:
         raise tracer.failure
-    return result
+    return tracer, result
 
 
-def _stopped(tracer: Tracer, model: nn.Module, inputs: list[torch.Tensor], error: Exception) -> list[Finding]:
+def _stopped(tracer: Tracer, subject: Subject, samples: Samples, error: Exception) -> list[Finding]:
     """The findings when the model's own code raised an exception."""
     place = Source("", *location.raised(error, tracer.frame))
     text = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
@@ -141,77 +161,44 @@ def _stopped(tracer: Tracer, model: nn.Module, inputs: list[torch.Tensor], error
     if tracer.findings:
         message = f"the model then stopped with {text}; what comes after is not checked"
         return [*_distinct(tracer.findings), Finding("E0410", message, where, place)]
-    single = [item[:1] for item in inputs]
     try:
-        model(*single)
+        subject(*samples.few(1))
     except Exception:
-        shapes = ", ".join(str(list(one.shape[1:])) for one in single)
+        inputs = samples.few(1)
+        first = inputs[0]
+        shapes = ", ".join(str(list(one.shape[samples.axes.count :])) for one in inputs)
         return [
             Finding(
                 "E0410",
-                f"the model does not run on an example of shape {shapes}, {single[0].dtype}: {text}",
+                f"the model does not run on an example of shape {shapes}, {first.dtype}: {text}",
                 where,
                 place,
                 suggestion="pass data or --input-shape as it was trained on; model.float() if it is not float32",
             )
         ]
-    finally:
-        reset_states(model)
-    return [wrong_batch(f"one sample but not on a batch of {len(inputs[0])}: {text}", where, place)]
+    return [wrong_batch(f"one sample but not on a batch of {samples.batch}: {text}", where, place)]
 
 
-def _outputs(tracer: Tracer, result: Any) -> list[str | None]:
-    """Nodes of the model's results; whatever is wrong with a result becomes a finding."""
-    tensors = result if isinstance(result, (tuple, list)) else [result]
-    nodes: list[str | None] = []
-    for i, tensor in enumerate(tensors):
-        if tracer.is_traced(tensor):
-            (value,) = tracer.traced_in(tensor)
-            nodes.append(value.node)
-            tracer.always |= value.taint
-            if value.node is not None or value.taint:
-                continue
-        is_tensor = isinstance(tensor, torch.Tensor)
-        tracer.always |= set(range(len(tracer.findings) + 1))  # any of them may be the reason
-        what = "does not come from the input" if is_tensor else f"is a {type(tensor).__name__}"
-        message = f"output {i + 1} of the model {what}"
-        tracer.findings.append(
-            Finding(
-                "E0404",
-                message,
-                "output",
-                Source(),
-                "a tensor, or a tuple or list of tensors, computed from the input",
-            )
+def _asked_steps(timesteps: int | None, samples: Samples) -> int:
+    """How often a model that is one step is to be called."""
+    if timesteps is None and not samples.steps:
+        raise refuse(
+            "E0414",
+            "the model computes one time step per call, and nothing says how many steps there are",
+            supported="models with a loop over time, or a number of steps",
+            suggestion="--timesteps 25, or in Python: timesteps=25",
         )
-    if not nodes and not tracer.findings:
-        raise refuse("E0404", "the model returns nothing", node="output")
-    return nodes
+    return timesteps or samples.steps
 
 
 def _raise_findings(tracer: Tracer, outputs: list[str | None]) -> None:
     """Raise what was found, except what concerns values that no output depends on."""
     live = [finding for i, finding in enumerate(tracer.findings) if i in tracer.always]
     if live:
-        raise HsnnError(_distinct(live))
+        raise HsnnError([*_distinct(live), *tracer.said])
     if None in outputs:
         raise tracer.internal("an output without node and without finding")
 
 
 def _distinct(findings: list[Finding]) -> list[Finding]:
     return list(dict.fromkeys(findings))
-
-
-def _finished(tracer: Tracer, outputs: list[str | None], inputs: int) -> Graph:
-    """Add the output nodes and leave out what no output depends on (inputs stay)."""
-    graph = tracer.graph
-    keep = {node.name for node in list(graph)[:inputs]}
-    for feed in outputs:
-        assert feed is not None
-        node = Node(graph.unique("output"), nir.Output(np.array(graph[feed].shape, np.int64)))
-        graph.add(node.with_(type=graph[feed].type), feed)
-        keep |= {node.name} | graph.ancestors(node.name)
-    for node in list(graph):
-        if node.name not in keep:
-            graph.remove(node.name)
-    return graph

@@ -6,13 +6,14 @@ Handlers have the signature of the function they stand for, behind the call.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import nir
 import numpy as np
 import torch
 
-from hsnn_compiler.frontends.torch import lowering
+from hsnn_compiler.frontends.torch import lowering, pooling
 from hsnn_compiler.frontends.torch.call import Call
 from hsnn_compiler.frontends.torch.registry import Unsupported, function
 from hsnn_compiler.ir.ops import GELU, Clip, LeakyReLU, Mean, NoOp, ReLU, Sigmoid, Tanh
@@ -174,16 +175,50 @@ def _avg_pool(
 
 @function("adaptive_avg_pool2d", "F.adaptive_avg_pool2d")
 def _adaptive_avg_pool(call: Call, input: Tensor, output_size: Any) -> str:
-    return lowering.adaptive_avg_pool(call, input, output_size)
+    return pooling.adaptive_avg_pool2d(call, input, output_size)
+
+
+@function("avg_pool1d", "F.avg_pool1d")
+def _avg_pool1d(
+    call: Call,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> str:
+    return pooling.avg_pool1d(call, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+@function("adaptive_avg_pool1d", "F.adaptive_avg_pool1d")
+def _adaptive_avg_pool1d(call: Call, input: Tensor, output_size: Any) -> str:
+    return pooling.adaptive_avg_pool1d(call, input, output_size)
 
 
 @function("mean", "torch.mean", "Tensor.mean")
 def _mean(
     call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, out: None = None
 ) -> str:
-    rank = len(call.shape(input)) + 1
+    return call.emit(_mean_over(call, input, dim, keepdim), input)
+
+
+@function("sum", "torch.sum", "Tensor.sum")
+def _sum(
+    call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, out: None = None
+) -> str:
+    """As many times the mean."""
+    op = _mean_over(call, input, dim, keepdim)
+    count = math.prod(call.shape(input)[axis] for axis in op.axes)
+    mean = call.emit(op, input, stem=f"{call.stem}.mean")
+    per_channel = [n if axis == 0 else 1 for axis, n in enumerate(call.tracer.graph[mean].shape)]
+    return call.emit(nir.Scale(np.full(per_channel, count, np.float32)), mean)
+
+
+def _mean_over(call: Call, x: Tensor, dim: Any, keepdim: bool) -> Mean:
+    rank = len(call.shape(x)) + call.axes_of(x).count
     dims = range(rank) if dim is None or dim == () else (dim,) if isinstance(dim, int) else dim
-    return call.emit(Mean(tuple(sorted(lowering.sample_axis(d, rank) for d in dims)), bool(keepdim)), input)
+    return Mean(tuple(sorted(lowering.sample_axis(call, x, d) for d in dims)), bool(keepdim))
 
 
 @function("dropout", "F.dropout", "F.dropout1d", "F.dropout2d", "F.dropout3d", "F.alpha_dropout", "torch.dropout")

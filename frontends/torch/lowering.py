@@ -104,10 +104,9 @@ def layer_norm(call: Call, x: Tensor, over: Any, weight: Tensor | None, bias: Te
 
 def softmax(call: Call, x: Tensor, dim: int | None, log: bool) -> str:
     """Softmax over one axis that is not the batch."""
-    rank = len(call.shape(x)) + 1
     if dim is None:
-        dim = 0 if rank in (1, 3) else 1  # what torch does, with a warning
-    return call.emit(Softmax(axis=sample_axis(dim, rank), log=log), x)
+        dim = 0 if len(call.shape(x)) + call.axes_of(x).count in (1, 3) else 1  # what torch does, with a warning
+    return call.emit(Softmax(axis=sample_axis(call, x, dim), log=log), x)
 
 
 def max_pool(
@@ -124,7 +123,7 @@ def max_pool(
     need_rank(call, x, 3)
     if pair(dilation) != (1, 1) or indices:
         raise Unsupported("max pooling with dilation or return_indices", "MaxPool2d with neither")
-    _no_ceil(call, x, kernel, stride, padding, ceil_mode)
+    no_ceil(call, x, kernel, stride, padding, ceil_mode)
     return call.emit(MaxPool2d(pair(kernel), pair(kernel if _unset(stride) else stride), pair(padding)), x)
 
 
@@ -140,7 +139,7 @@ def avg_pool(
 ) -> str:
     """Mean of each window; padding counts as zeros."""
     need_rank(call, x, 3)
-    _no_ceil(call, x, kernel, stride, padding, ceil_mode)
+    no_ceil(call, x, kernel, stride, padding, ceil_mode)
     if not count_pad and pair(padding) != (0, 0):
         raise Unsupported("average pooling with count_include_pad=False", "count_include_pad=True, or no padding")
     if divisor is not None:
@@ -149,10 +148,12 @@ def avg_pool(
 
 
 def adaptive_avg_pool(call: Call, x: Tensor, size: Any) -> str:
-    """Average pooling to a given size, where that means equal windows."""
+    """Average pooling to a given size, where that means equal windows, or one pixel that becomes many."""
     shape = need_rank(call, x, 3)
     wanted = (size, size) if isinstance(size, int) or size is None else tuple(size)
     out = tuple(n if w is None else int(w) for n, w in zip(shape[1:], wanted, strict=True))
+    if shape[1:] == (1, 1):
+        return _spread_pixel(call, x, out)
     if any(n % w for n, w in zip(shape[1:], out, strict=True)):
         raise Unsupported(
             f"adaptive average pooling from {list(shape[1:])} to {list(out)} has windows of different sizes",
@@ -163,11 +164,21 @@ def adaptive_avg_pool(call: Call, x: Tensor, size: Any) -> str:
     return _avg_pool(call, x, kernel, kernel, (0, 0))
 
 
-def sample_axis(dim: int, rank: int) -> int:
-    """An axis of the batch as an axis of one sample."""
-    if int(dim) % rank == 0:
+def _spread_pixel(call: Call, x: Tensor, out: tuple[int, ...]) -> str:
+    """The one pixel of each channel, at every place of `out`: all ones, convolved with it alone between zeros."""
+    channels = call.shape(x)[0]
+    weight, bias = np.ones((channels, 1, *out), np.float32), np.zeros(channels, np.float32)
+    padding = (out[0] - 1, out[1] - 1)
+    return call.emit(nir.Conv2d((1, 1), weight, 1, padding, 1, channels, bias), x)
+
+
+def sample_axis(call: Call, x: Tensor, dim: int) -> int:
+    """An axis of a tensor as an axis of one sample."""
+    leading = call.axes_of(x).count
+    axis = int(dim) % (leading + len(call.shape(x))) - leading
+    if axis < 0:
         raise Unsupported("an operation along the batch axis", "operations within one sample (axis 1 and up)")
-    return int(dim) % rank - 1
+    return axis
 
 
 def _avg_pool(call: Call, x: Tensor, *sizes: tuple[int, int]) -> str:
@@ -178,7 +189,7 @@ def _unset(stride: Any) -> bool:
     return stride is None or stride == []
 
 
-def _no_ceil(call: Call, x: Tensor, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+def no_ceil(call: Call, x: Tensor, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
     """``ceil_mode`` is fine where it makes no difference."""
     if not ceil_mode:
         return

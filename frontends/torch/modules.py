@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hsnn_compiler.frontends.torch import lowering
+from hsnn_compiler.frontends.torch import lowering, pooling
 from hsnn_compiler.frontends.torch.call import Call
 from hsnn_compiler.frontends.torch.registry import Unsupported, module
 from hsnn_compiler.frontends.torch.reshaping import reshaped
@@ -92,9 +92,21 @@ def _avg_pool(call: Call, mod: nn.AvgPool2d, input: Tensor) -> str:  # noqa: A00
     )
 
 
+@module(nn.AvgPool1d)
+def _avg_pool1d(call: Call, mod: nn.AvgPool1d, input: Tensor) -> str:  # noqa: A002
+    return pooling.avg_pool1d(
+        call, input, mod.kernel_size, mod.stride, mod.padding, mod.ceil_mode, mod.count_include_pad
+    )
+
+
+@module(nn.AdaptiveAvgPool1d)
+def _adaptive_avg_pool1d(call: Call, mod: nn.AdaptiveAvgPool1d, input: Tensor) -> str:  # noqa: A002
+    return pooling.adaptive_avg_pool1d(call, input, mod.output_size)
+
+
 @module(nn.AdaptiveAvgPool2d)
 def _adaptive_avg_pool(call: Call, mod: nn.AdaptiveAvgPool2d, input: Tensor) -> str:  # noqa: A002
-    return lowering.adaptive_avg_pool(call, input, mod.output_size)
+    return pooling.adaptive_avg_pool2d(call, input, mod.output_size)
 
 
 @module(nn.Flatten)

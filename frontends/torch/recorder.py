@@ -12,7 +12,7 @@ Three nets, each under the other:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -22,7 +22,11 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hsnn_compiler.diagnostics import HsnnError
+from hsnn_compiler.frontends.torch import host_calls, in_place
 from hsnn_compiler.frontends.torch.call import Call
+from hsnn_compiler.frontends.torch.host_functions import NoFormError, host_entry
+from hsnn_compiler.frontends.torch.host_modules import host_findings, look_inside, opens
+from hsnn_compiler.frontends.torch.queries import READS, harmless
 from hsnn_compiler.frontends.torch.registry import (
     FUNCTIONS,
     HINTS,
@@ -32,24 +36,9 @@ from hsnn_compiler.frontends.torch.registry import (
     is_foreign_leaf,
     leaf_entry,
 )
+from hsnn_compiler.frontends.torch.series import SERIES, NotTimeError
+from hsnn_compiler.frontends.torch.stateful import kept_by
 from hsnn_compiler.frontends.torch.tracer import Tracer, Value, tensors_in
-
-QUERIES = frozenset({
-    "size", "dim", "ndimension", "numel", "nelement", "stride", "is_contiguous", "is_floating_point",
-    "is_complex", "is_signed", "get_device", "element_size", "storage_offset", "type", "data_ptr",
-    "is_tensor", "is_same_size", "is_pinned", "is_inference", "__get__", "__len__", "__repr__", "__str__",
-    "__format__", "__hash__", "__dir__",
-})  # fmt: skip
-"""Functions that ask for a property of a tensor, not for its values."""
-
-FACTORIES = frozenset({"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "new_tensor"})
-"""Functions that make a constant of the first argument's shape or number type."""
-
-READS = frozenset({
-    "__bool__", "__int__", "__float__", "__index__", "__complex__", "__contains__", "item", "tolist", "numpy",
-    "__array__", "__dlpack__", "equal", "allclose", "is_nonzero",
-})  # fmt: skip
-"""Functions that take values out of a tensor into Python."""
 
 
 class FunctionMode(TorchFunctionMode):
@@ -73,6 +62,11 @@ class DispatchMode(TorchDispatchMode):
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self.tracer = tracer
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; torch would import its compiler, for seconds, to leave this class out of it."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -103,6 +97,8 @@ def watch_modules(tracer: Tracer, model: nn.Module) -> Iterator[None]:
             if wrapped[-1][2] is not None:  # Module.compile(): run what was written, not what was compiled
                 mod.__dict__["_compiled_call_impl"] = None
         yield
+        if tracer.findings:  # should the model be refused, then with all that stands in the way of a chip
+            tracer.said += host_findings(tracer.graph)
     finally:
         for mod, forward, compiled in wrapped:
             del mod.__dict__["forward"]
@@ -118,7 +114,7 @@ def _watched(tracer: Tracer, path: str, mod: nn.Module, original: Any, patched: 
             return original(*args, **kwargs)
         with tracer.inside(path):
             entry = leaf_entry(mod, patched)  # asked now: lazy modules change their class when first called
-            foreign = entry is None and is_foreign_leaf(mod, patched)
+            foreign = entry is None and is_foreign_leaf(mod, patched) and not opens(mod)
             traced = tracer.traced_in(args, kwargs) if entry or foreign else []
             if traced:
                 return _record_module(tracer, mod, original, entry, args, kwargs, traced)
@@ -150,10 +146,11 @@ def _record_module(
         )
         _lose(tracer, tracer.report(problem, where), out, traced, args, kwargs)
         return out
+    call.before = kept_by(mod)
     if not entry.drives:
         with tracer.silence():
             call.out = original(*args, **kwargs)
-    _finish(call, entry, (mod, *args), kwargs, traced)
+    _finish(call, entry, (mod, *args), kwargs, traced, lambda: look_inside(call, mod, original, args, kwargs))
     if entry.drives and call.out is None:
         with tracer.silence():
             call.out = original(*args, **kwargs)
@@ -164,9 +161,17 @@ def _record_module(
 def _record_function(tracer: Tracer, func: Any, args: Any, kwargs: Any, traced: list[Value]) -> Any:
     name = (resolve_name(func) or getattr(func, "__name__", str(func))).removesuffix(".__get__")
     short = getattr(func, "__name__", "")
-    entry = FUNCTIONS.get(func)
+    entry = FUNCTIONS.get(func) or host_entry(func)
+    start = in_place.start_of_sum(tracer, short, args)
     with tracer.silence():
         out = func(*args, **kwargs)
+    if start is not None:
+        args = (start, *args[1:])
+    if short == "__setitem__" and in_place.written(tracer, *args):
+        return out
+    series = None if host_calls.displaced(tracer, traced) else SERIES.get(func)
+    if series and (call := _record_series(tracer, series, out, args, kwargs, traced)):
+        return iter(call.out) if short == "__iter__" else call.out
     if short in READS:
         problem = Unsupported(
             f"{name} turns a computed tensor into a Python value, on which the model may then depend",
@@ -175,16 +180,17 @@ def _record_function(tracer: Tracer, func: Any, args: Any, kwargs: Any, traced: 
             "E0403",
         )
         tracer.report(problem, always=True)
-    elif _harmless(short, out, args, kwargs):
+    elif harmless(short, out, args, kwargs):
         pass
     elif entry is None:
         problem = Unsupported(
             f"operation {name} is not supported",
             SUPPORTED.format(code="E0402"),
             HINTS.get(short.strip("_") if short != "__getitem__" else short, "rewrite it with supported operations"),
+            "E0405" if short == "__setitem__" and in_place.changes_constant(tracer, args[0], args) else "E0402",
         )
         _lose(tracer, tracer.report(problem), out, traced, args, kwargs)
-    elif kwargs.get("out") is not None or (out is not None and _changes_constant(tracer, out, args)):
+    elif kwargs.get("out") is not None or in_place.changes_constant(tracer, out, args):
         problem = Unsupported(
             f"{name} writes a computed value into a tensor made elsewhere",
             "operations that return a new tensor, in-place ones on computed tensors",
@@ -195,30 +201,42 @@ def _record_function(tracer: Tracer, func: Any, args: Any, kwargs: Any, traced: 
     else:
         stem = ".".join(part for part in (tracer.local(tracer.path), entry.stem) if part)
         call = Call(tracer, stem, tracer.source(), "", out)
-        _finish(call, entry, args, kwargs, traced)
+        _finish(call, entry, args, kwargs, traced, lambda: host_calls.record(call, func, args, kwargs, traced))
     return out
 
 
-def _harmless(short: str, out: Any, args: Any, kwargs: Any) -> bool:
-    """Whether the result does not depend on the values of the tensors."""
-    if short in FACTORIES:
-        like = args[0] if args else kwargs.get("input")
-        return [id(tensor) for tensor in tensors_in(args, kwargs)] == [id(like)]
-    return short in QUERIES and next(tensors_in(out), None) is None
+def _record_series(tracer: Tracer, entry: Entry, out: Any, args: Any, kwargs: Any, traced: list[Value]) -> Call | None:
+    """Record a call that concerns the time axis; None if it does not."""
+    stem = ".".join(part for part in (tracer.local(tracer.path), entry.stem) if part)
+    call = Call(tracer, stem, tracer.source(), "", out)
+    try:
+        _finish(call, entry, args, kwargs, traced)
+    except NotTimeError:
+        return None
+    return call
 
 
-def _changes_constant(tracer: Tracer, out: Any, args: Sequence[Any]) -> bool:
-    return bool(args) and out is args[0] and not tracer.is_traced(out)
+def _finish(
+    call: Call,
+    entry: Entry,
+    args: Any,
+    kwargs: Any,
+    traced: list[Value],
+    instead: Callable[[], bool] = lambda: False,
+) -> None:
+    """Let the handler make the node and track the result; on refusal, track a placeholder.
 
-
-def _finish(call: Call, entry: Entry, args: Any, kwargs: Any, traced: list[Value]) -> None:
-    """Let the handler make the node and track the result; on refusal, track a placeholder."""
+    `instead` records a call that has no such form in the graph in another way, if it can.
+    """
     tracer = call.tracer
     call.taint.update(*(value.taint for value in traced))
-    if any(value.node is None for value in traced) and not entry.drives:
+    call.axes = next((value.axes for value in traced), call.axes)
+    if any(value.node is None and value.state is None for value in traced) and not entry.drives:
         _lose_call(call, traced)  # nothing is known about the input: there is a finding already
         return
     try:
+        if host_calls.displaced(tracer, traced):
+            raise NoFormError("the batch is not the first axis here", "the batch as axis 0", code="E0402")
         with tracer.silence() if not entry.drives else nullcontext():
             try:
                 inspect.signature(entry.handler).bind(call, *args, **kwargs)
@@ -227,12 +245,26 @@ def _finish(call: Call, entry: Entry, args: Any, kwargs: Any, traced: list[Value
             node = entry.handler(call, *args, **kwargs)
             if any(id(value.tensor) not in call.used for value in traced):
                 raise Unsupported("an argument that has to be a constant is computed from the input")
+            if len({value.axes for value in traced if value.node is not None}) > 1:
+                raise Unsupported(
+                    "values with a time axis meet values without one, or with another",
+                    "tensors whose batch and time axes are the same",
+                    "repeat the value along time: x.unsqueeze(0).repeat(T, 1, ...)",
+                    "E0409",
+                )
+        if call.results is not None:
+            for tensor, made, state in call.results:
+                tracer.track(tensor, made, frozenset(call.taint), call.axes, state)
+            return
         if not isinstance(call.out, torch.Tensor):
             raise Unsupported("a call with several results is not supported", "calls with one tensor as result")
         _same_dtype(call.out, traced)
-        tracer.track(call.out, node, frozenset(call.taint))
+        tracer.track(call.out, node, frozenset(call.taint), call.axes)
     except Unsupported as problem:
-        call.complain(problem)
+        left = host_calls.otherwise(problem, instead)
+        if left is None:
+            return
+        call.complain(left)
         if call.out is not None:
             _lose_call(call, traced)
     except HsnnError as error:

@@ -39,10 +39,21 @@ class Entry(NamedTuple):
 
 
 MODULES: dict[type[nn.Module], Entry] = {}
+FAMILIES: dict[type[nn.Module], Entry] = {}
 FUNCTIONS: dict[Any, Entry] = {}
 
 CONTAINERS: tuple[type[nn.Module], ...] = (nn.Module, nn.Sequential, nn.DataParallel)
 """Classes of torch whose forward is looked into, as if the user had written it."""
+
+
+def family(*classes: type[nn.Module]) -> Callable[[Handler], Handler]:
+    """Register a handler for leaf modules of these classes and of all subclasses that have none of their own."""
+
+    def register(handler: Handler) -> Handler:
+        FAMILIES.update((cls, Entry(handler)) for cls in classes)
+        return handler
+
+    return register
 
 
 def module(*classes: type[nn.Module], drives: bool = False) -> Callable[[Handler], Handler]:
@@ -63,21 +74,23 @@ def function(stem: str, *names: str) -> Callable[[Handler], Handler]:
     """
 
     def register(handler: Handler) -> Handler:
-        for name in names:
-            space, attribute = name.split(".")
-            owner = {"torch": torch, "F": nn.functional, "Tensor": torch.Tensor}[space]
-            if hasattr(owner, attribute):
-                FUNCTIONS[getattr(owner, attribute)] = Entry(handler, stem)
+        FUNCTIONS.update((found, Entry(handler, stem)) for name in names if (found := function_named(name)) is not None)
         return handler
 
     return register
 
 
+def function_named(name: str) -> Any:
+    """The function that ``torch.add``, ``F.relu`` or ``Tensor.add`` names; None if this version of torch has none."""
+    space, attribute = name.split(".")
+    return getattr({"torch": torch, "F": nn.functional, "Tensor": torch.Tensor}[space], attribute, None)
+
+
 def leaf_entry(mod: nn.Module, patched: bool) -> Entry | None:
     """The row for a module, or None if it is to be looked into.
 
-    Only exact classes count (a subclass may compute anything), with one exception: torch's
-    parametrizations subclass the module's class without changing what it computes.
+    A subclass may compute anything: it counts as its base only where it has nothing but a constructor of
+    its own, or where it is made by torch's parametrizations, which do not change what a module computes.
     `patched` says that the user replaced this instance's ``forward``.
     """
     if patched:
@@ -85,7 +98,16 @@ def leaf_entry(mod: nn.Module, patched: bool) -> Entry | None:
     cls = type(mod)
     if nn.utils.parametrize.is_parametrized(mod):
         cls = cls.__mro__[1]
-    return MODULES.get(cls)
+    while cls not in MODULES and len(cls.__bases__) == 1 and set(vars(cls)) <= _CONSTRUCTOR:
+        cls = cls.__bases__[0]
+    return MODULES.get(cls) or next((FAMILIES[base] for base in cls.__mro__ if base in FAMILIES), None)
+
+
+_CONSTRUCTOR = frozenset({
+    "__init__", "extra_repr", "__doc__", "__module__", "__qualname__", "__annotations__", "__firstlineno__",
+    "__static_attributes__", "__parameters__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+})  # fmt: skip
+"""What a class may hold that only sets options of its base."""
 
 
 def is_foreign_leaf(mod: nn.Module, patched: bool) -> bool:
@@ -99,21 +121,9 @@ def is_foreign_leaf(mod: nn.Module, patched: bool) -> bool:
 
 
 SUPPORTED = (
-    "convolutions, linear layers, batch and layer normalisation, 2-d pooling, activations, dropout, flatten, mean, "
-    "cat, x + y, x * constant (the whole list: hsnn-compile explain {code})"
+    "PyTorch's own layers and functions whose result depends on one sample alone (the list: "
+    "hsnn-compile explain {code})"
 )
 
-HINTS = {
-    "sum": "x.mean(axes) * size, if the axes are not the batch",
-    "permute": "order the axes as PyTorch's layers want them before the model",
-    "transpose": "order the axes as PyTorch's layers want them before the model",
-    "__getitem__": "cut the input before the model, or use layers with fewer outputs",
-    "chunk": "one layer per part instead of one layer that is split",
-    "split": "one layer per part instead of one layer that is split",
-    "stack": "torch.cat along an axis that exists",
-    "pow": "ReLU-like activations; products of computed values cannot be mapped",
-    "silu": "nn.ReLU, and train again",
-    "elu": "nn.ReLU, and train again",
-    "argmax": "take the argmax outside the model",
-}
+HINTS = {"argmax": "take the argmax outside the model"}
 """What to try instead of an unsupported function, by its bare name."""

@@ -21,26 +21,28 @@ Tensor = torch.Tensor
 
 def reshaped(call: Call, x: Tensor) -> str:
     """The node for ``call.out``, which holds the elements of `x`, in order, in another shape."""
-    batch, before, after = call.tracer.batch, call.shape(x), tuple(call.out.shape)
-    if not after or after[0] != batch:
+    batch, before, result = call.tracer.batch, call.shape(x), tuple(call.out.shape)
+    axes = call.axes_of(x).reordered(result, batch)
+    if axes is None:
         raise Unsupported(
-            f"a reshape from {_names(before)} to {list(after)} mixes the batch axis with others "
+            f"a reshape from {_names(before)} to {list(result)} mixes the batch axis with others "
             f"(captured with a batch of {batch})",
             "reshapes that keep the batch axis first, for any batch size",
             "write x.flatten(1) or x.view(x.size(0), -1)",
             "E0406",
         )
-    if after[1:] == before:
+    call.axes, after = axes, result[axes.count :]
+    if after == before:
         return call.node(x)
-    axes = merged_axes(before, after[1:])
-    if axes is None:
+    merged = merged_axes(before, after)
+    if merged is None:
         raise Unsupported(
-            f"a reshape from {_names(before)} to {_names(after[1:])}",
+            f"a reshape from {_names(before)} to {_names(after)}",
             "reshapes that merge neighbouring axes of a sample (Flatten)",
             "use x.flatten(1)",
         )
     shape = {"input": np.array(before, np.int64)}
-    return call.emit(nir.Flatten(shape, start_dim=axes[0], end_dim=axes[1]), x)
+    return call.emit(nir.Flatten(shape, start_dim=merged[0], end_dim=merged[1]), x)
 
 
 def merged_axes(before: Shape, after: Shape) -> tuple[int, int] | None:
@@ -73,7 +75,7 @@ def _reshape(call: Call, input: Tensor, *args: Any, **kwargs: Any) -> str:
 def _same(call: Call, input: Tensor, *args: Any, **kwargs: Any) -> str:
     """Values and shape stay: no node."""
     call.ignore(*args, *kwargs.values())
-    if tuple(call.out.shape) != (call.tracer.batch, *call.shape(input)):
+    if call.out.shape != input.shape:
         raise Unsupported("an expand that changes the shape", "values of one shape")
     return call.node(input)
 
@@ -82,7 +84,7 @@ def _same(call: Call, input: Tensor, *args: Any, **kwargs: Any) -> str:
 def _cat(call: Call, tensors: Any, dim: int = 0, *, out: None = None) -> str:
     if not all(call.is_traced(tensor) for tensor in tensors):
         raise Unsupported("a concatenation with a constant", "concatenation of computed tensors")
-    return call.emit(Concat(sample_axis(dim, len(call.shape(tensors[0])) + 1)), *tensors, ports=True)
+    return call.emit(Concat(sample_axis(call, tensors[0], dim)), *tensors, ports=True)
 
 
 def _names(shape: Shape) -> str:

@@ -19,7 +19,9 @@ import torch
 
 from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
 from hsnn_compiler.frontends.torch import location
+from hsnn_compiler.frontends.torch.axes import SAMPLES, Axes
 from hsnn_compiler.frontends.torch.registry import Unsupported
+from hsnn_compiler.frontends.torch.trail import Trail
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.shapes import ShapeError
 from hsnn_compiler.ir.spec import SPEC, output_type
@@ -33,8 +35,10 @@ _ENDS = re.compile(r"(input|output)(_\d+)?")
 class Value(NamedTuple):
     """What a tracked tensor stands for.
 
-    `node` is None where the value is unknown and has no batch axis either. `taint` holds the
-    findings on the way to this value; they matter only if the value reaches an output.
+    `node` is None where the value is unknown and has no batch axis either, and for a state. `taint` holds
+    the findings on the way to this value; they matter only if the value reaches an output. `axes` are
+    the tensor's leading axes. `state` is a neuron's node and the name of one of its states, for a
+    tensor that holds it after the call that the node stands for (or for all steps).
     """
 
     tensor: torch.Tensor
@@ -42,6 +46,8 @@ class Value(NamedTuple):
     shape: Shape
     node: str | None
     taint: frozenset[int]
+    axes: Axes = SAMPLES
+    state: tuple[str, str] | None = None
 
 
 def tensors_in(*items: Any) -> Iterator[torch.Tensor]:
@@ -62,6 +68,7 @@ class Tracer:
         self.graph, self.batch = graph, batch
         self.values: dict[int, Value] = {}
         self.findings: list[Finding] = []
+        self.said: list[Finding] = []  # what is to be said although nothing is wrong
         self.always: set[int] = set()  # findings that count wherever their value goes
         self.quiet = 0  # > 0: torch works for the compiler or inside a leaf, nothing is recorded
         self.paths: list[str] = [""]
@@ -70,6 +77,12 @@ class Tracer:
         self.frame: FrameType | None = None
         self.failure: HsnnError | None = None
         self.arrays: dict[int, tuple[torch.Tensor, np.ndarray, int]] = {}
+        self.calls: dict[int, list[str]] = {}  # of neurons with state, by id of the module: a node per call
+        self.left: dict[int, list[tuple[torch.Tensor, int]]] = {}  # by id of the module: its states after its last call
+        self.behind: dict[str, str] = {}  # of a neuron's node: what puts out its spikes, if that is another
+        self.records: dict[int, Any] = {}  # of tensors that are written step by step (`in_place`), by id
+        self.one_step = False  # whether a neuron was given a series that takes one step per call
+        self.trail = Trail()
         self._storages: set[int] = set()
 
     # -- where we are ---------------------------------------------------------------------
@@ -124,13 +137,22 @@ class Tracer:
 
     # -- tensors --------------------------------------------------------------------------
 
-    def track(self, tensor: torch.Tensor, node: str | None, taint: frozenset[int] = frozenset()) -> None:
+    def track(
+        self,
+        tensor: torch.Tensor,
+        node: str | None,
+        taint: frozenset[int] = frozenset(),
+        axes: Axes = SAMPLES,
+        state: tuple[str, str] | None = None,
+    ) -> None:
         """From now on `tensor` is what `node` puts out. Its real shape must be the graph's."""
         with self.silence():
             shape = tuple(tensor.shape)
-            if node is not None and shape != (self.batch, *self.graph[node].shape):
-                raise self.internal(f"{node}: the model gives {shape}, the graph says {self.graph[node].type}")
-            self.values[id(tensor)] = Value(tensor, version_of(tensor), shape, node, taint)
+            if node is not None and shape != (*axes.sizes(self.batch), *self.graph[node].shape):
+                raise self.internal(
+                    f"{node}: the model gives {shape}, the graph says {self.graph[node].type} behind {axes.order}"
+                )
+            self.values[id(tensor)] = Value(tensor, version_of(tensor), shape, node, taint, axes, state)
             self._storages.add(_storage(tensor))
 
     def track_unknown(self, tensor: torch.Tensor, taint: frozenset[int], per_step: bool) -> None:
@@ -176,8 +198,24 @@ class Tracer:
 
     def per_step(self, values: Sequence[Value]) -> bool:
         """Whether any of these exists once per time step."""
-        types = [self.graph[value.node].type for value in values if value.node is not None]
-        return any(kind is not None and kind.coding.per_step for kind in types)
+        return any(self._has_time(value.node) for value in values if value.node is not None)
+
+    def _has_time(self, node: str) -> bool:
+        kind = self.graph[node].type
+        return kind is not None and kind.coding.per_step
+
+    def neuron_of(self, node: str) -> str:
+        """The node that will stand for all calls of a neuron, one of which is `node`."""
+        return next((names[0] for names in self.calls.values() if node in names), node)
+
+    def is_one_step(self) -> bool:
+        """Whether the model has neurons with state, and computes a single step per call."""
+        calls = [names for names in self.calls.values() if names]
+        return self.one_step or (bool(calls) and all(len(n) == 1 and not self._has_time(n[0]) for n in calls))
+
+    def is_stepped(self) -> bool:
+        """Whether every neuron with state was called more than once."""
+        return bool(self.calls) and all(len(names) > 1 for names in self.calls.values())
 
     # -- nodes ----------------------------------------------------------------------------
 
@@ -189,6 +227,8 @@ class Tracer:
         node = Node(self.graph.unique(stem), op, **fields)
         inputs = [self.graph[feed].type or TensorType(()) for feed in feeds]
         codings = {feed.coding for feed in inputs}
+        if node.is_neuron and codings == {Coding.VALUE}:  # one step of a loop written in Python
+            return self.place(node.with_(type=TensorType(inputs[0].shape)), feeds, ports)
         if len({coding.per_step for coding in codings}) > 1:
             raise Unsupported(
                 "a value computed once per sample meets one computed at every time step",
@@ -208,7 +248,12 @@ class Tracer:
             node = node.with_(type=output_type(node, inputs))
         except ShapeError as error:
             raise self.internal(f"{node.name}: {error}") from None
+        return self.place(node, feeds, ports)
+
+    def place(self, node: Node, feeds: Sequence[str], ports: bool) -> str:
+        """Add a node as it is, and note where in the running code that happened. Returns its name."""
         self.graph.add(node)
+        self.trail.note(node.name, self.frame)
         for i, feed in enumerate(feeds):
             self.graph.connect(Edge(feed, node.name, str(i)) if ports else Edge(feed, node.name))
         return node.name

@@ -26,6 +26,7 @@ def command(
     model: Path,
     calib: Path | None,
     input_shape: str | None,
+    axes: str,
     modules: tuple[str, ...],
     factory: str | None,
     as_json: bool,
@@ -42,7 +43,7 @@ def command(
     status = 0
     try:
         chosen = make_options(**options)
-        captured = capture_file(model, calib, input_shape, modules, factory)
+        captured = capture_file(model, calib, input_shape, axes, modules, factory, options["timesteps"])
         program = lower(captured.graph, chosen, captured.calibration, source=captured.source)
         findings = (*captured.findings, *program.findings)
     except HsnnError as error:

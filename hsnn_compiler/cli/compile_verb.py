@@ -40,6 +40,7 @@ def command(
     model: Path,
     calib: Path | None,
     input_shape: str | None,
+    axes: str,
     modules: tuple[str, ...],
     factory: str | None,
     output: Path | None,
@@ -58,7 +59,7 @@ def command(
     if not dry_run:
         check_place(directory)  # before the long work, not after it
     out = console()
-    captured = capture_file(model, calib, input_shape, modules, factory)
+    captured = capture_file(model, calib, input_shape, axes, modules, factory, options["timesteps"])
     if not as_json:
         _introduce(out, model, captured, chosen.target)
     dump = _Dump(dump_ir)

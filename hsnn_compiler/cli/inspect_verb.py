@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     help="text: the graph as the compiler prints and parses it.",
 )
 @click.option("--floating", is_flag=True, help="Of a bundle: the network before quantisation.")
+@click.option(
+    "--timesteps", type=int, metavar="T", help="How often a model is called that computes one time step per call."
+)
 @contract_options
 @click.option(
     "--compare",
@@ -36,10 +39,12 @@ def command(
     path: Path,
     calib: Path | None,
     input_shape: str | None,
+    axes: str,
     modules: tuple[str, ...],
     factory: str | None,
     form: str,
     floating: bool,
+    timesteps: int | None,
     dt: float | None,
     dynamics: str | None,
     compare: str | None,
@@ -60,7 +65,9 @@ def command(
         show_findings(network.findings)
         graph = network.graph
     else:
-        graph = capture_file(path, calib, input_shape, modules, factory).graph
+        captured = capture_file(path, calib, input_shape, axes, modules, factory, timesteps)
+        show_findings(captured.findings)
+        graph = captured.graph
     if form == "text":
         click.echo(to_text(graph), nl=False)
     elif form == "json":

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ASSUMED_STEPS = 8
+"""Length of the time axis of a made-up example."""
+
 
 @dataclass(frozen=True)
 class Captured:
@@ -31,17 +34,19 @@ class Captured:
     findings: tuple[Finding, ...]
 
 
-def model_options(function: F) -> F:
-    """Options that say how to load and capture a model."""
+def source_options(function: F) -> F:
+    """Options that say how to load a model, and what it takes."""
     for option in reversed(
         (
             click.option(
-                "--calib",
-                type=click.Path(path_type=Path),
-                metavar="FILE",
-                help="Inputs for calibration: .npz with x [samples, ...] (and y), or .npy.",
+                "--axes",
+                type=click.Choice(["B", "TB", "BT", "(TB)", "(BT)"]),
+                default="B",
+                show_default=True,
+                help="What the model's forward takes: B [batch, ...], TB [time, batch, ...], BT [batch, time, ...]. "
+                "In parentheses: both merged into one axis. "
+                "Data files hold [samples, ...] or [samples, time, ...] all the same.",
             ),
-            click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where there is no --calib."),
             click.option(
                 "--module",
                 "modules",
@@ -55,6 +60,24 @@ def model_options(function: F) -> F:
                 metavar="MODULE:FUNCTION",
                 help="Builds the model, for a file that holds a state_dict.",
             ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def model_options(function: F) -> F:
+    """Options that say how to load and capture a model."""
+    function = source_options(function)
+    for option in reversed(
+        (
+            click.option(
+                "--calib",
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="Inputs for calibration: .npz with x [samples, ...] (and y), or .npy.",
+            ),
+            click.option("--input-shape", metavar="C,H,W", help="Shape of one input, where there is no --calib."),
         )
     ):
         function = option(function)
@@ -137,7 +160,13 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def capture_file(
-    path: Path, calib: Path | None, input_shape: str | None, modules: tuple[str, ...], factory: str | None
+    path: Path,
+    calib: Path | None,
+    input_shape: str | None,
+    axes: str,
+    modules: tuple[str, ...],
+    factory: str | None,
+    timesteps: int | None = None,
 ) -> Captured:
     """Load a model file safely and capture it."""
     shape = parse_shape(input_shape) if input_shape else None
@@ -158,13 +187,14 @@ def capture_file(
     calibration = None if calib is None else load_arrays(calib).x
     if calibration is not None and shape is not None:
         calibration = _reshaped(calibration, shape)
-    example = np.zeros((2, *(shape or ())), np.float32) if calibration is None else calibration
-    graph = capture_model(loaded.module, example, path.stem)
+    steps = () if axes == "B" else (timesteps or ASSUMED_STEPS,)
+    example = np.zeros((2, *steps, *(shape or ())), np.float32) if calibration is None else calibration
+    graph, said = capture_model(loaded.module, example, path.stem, axes, timesteps)
     source = {"file": path.name, "kind": loaded.kind, "sha256": loaded.sha256}
     if calib is not None:
         source["calibration"] = calib.name
     parameters = sum(p.numel() for p in loaded.module.parameters())
-    return Captured(graph, source, calibration, parameters, loaded.findings)
+    return Captured(graph, source, calibration, parameters, (*loaded.findings, *said))
 
 
 def _reshaped(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hsnn_compiler.cli.options import contract_of, contract_options
+from hsnn_compiler.cli.options import contract_of, contract_options, source_options
+from hsnn_compiler.cli.subjects import ModelOptions, load_data, open_subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("simulate")
-@click.argument("path", metavar="BUNDLE|GRAPH", type=click.Path(path_type=Path))
+@click.argument("path", metavar="BUNDLE|GRAPH|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Inputs: .npz with x and, for accuracy, y [samples]; .npy; or .nird (NIRData). For a bundle x is "
     "[samples, ...], for a graph [time, ...] or [samples, time, ...]; several inputs by their names.",
+)
+@source_options
+@click.option(
+    "--timesteps", type=int, metavar="T", help="Models: how often one is called that computes one step per call."
 )
 @click.option(
     "--backend",
@@ -75,6 +80,10 @@ def command(
     ctx: click.Context,
     path: Path,
     data: Path,
+    axes: str,
+    modules: tuple[str, ...],
+    factory: str | None,
+    timesteps: int | None,
     backend: str | None,
     dt: float | None,
     dynamics: str | None,
@@ -88,7 +97,10 @@ def command(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Run samples through a BUNDLE, or through a GRAPH (.nir, lava-dl .net), and print spikes and accuracy."""
+    """Run samples and print spikes and accuracy.
+
+    They go through a BUNDLE, through a GRAPH (.nir, lava-dl .net), or through a MODEL as it was captured.
+    """
     from hsnn_compiler.cli import simulate_report as report
     from hsnn_compiler.cli.errors import show_findings
     from hsnn_compiler.cli.show import progress
@@ -99,8 +111,9 @@ def command(
         raise click.UsageError("--compare goes with --backend lava")
     if out and not out.resolve().parent.is_dir():
         raise refuse("E0207", f"no folder {out.parent} to write {out.name} into", suggestion="choose another --out")
-    subject = _open(path, contract_of(dt, dynamics), reset_interval)
-    x, y = _data(subject, data, limit)
+    model = ModelOptions(axes, modules, factory, timesteps, data)
+    subject = open_subject(path, model, contract_of(dt, dynamics), reset_interval)
+    x, y = load_data(subject, data, limit)
     backend = backend or ("float" if not getattr(subject, "has_integers", True) else "reference")
     if isinstance(subject, Network) and backend != "float":
         subject = subject.quantised(x)
@@ -133,36 +146,6 @@ def command(
         report.show(summary, graph, result, signals if not out else (), out, verbose)
     if differences:
         ctx.exit(6)
-
-
-def _open(path: Path, contract: Contract | None, reset_interval: int | None) -> Program | Network:
-    from hsnn_compiler.bundle import read_bundle
-    from hsnn_compiler.diagnostics import refuse
-    from hsnn_compiler.network import SUFFIXES, open_network
-
-    if path.suffix in SUFFIXES and not path.is_dir():
-        return open_network(path, contract)
-    program = read_bundle(path)
-    if contract is not None or reset_interval is not None:
-        raise refuse(
-            "E0225",
-            f"{path.name} is a bundle, which says all of what a step does and when populations are reset",
-            supported="--dt, --dynamics and --reset-interval with graphs",
-        )
-    return program
-
-
-def _data(subject: Program | Network, data: Path, limit: int | None) -> tuple[Any, np.ndarray | None]:
-    from hsnn_compiler.data import load_arrays
-    from hsnn_compiler.network import Network
-    from hsnn_compiler.signals import load_signals
-
-    if isinstance(subject, Network):
-        x, y = load_signals(data, subject.graph)
-        x = {name: array[:limit] for name, array in x.items()}
-        return x, None if y is None else y[:limit]
-    samples = load_arrays(data)
-    return samples.x[:limit], None if samples.y is None else samples.y[:limit]
 
 
 def _graph(subject: Program | Network, backend: str) -> Graph:

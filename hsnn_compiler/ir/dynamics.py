@@ -7,7 +7,7 @@ of one step, which is what every executor and backend uses:
     v    = reset(v)                                      where it fired last step, reset_at="before"
     u    = current_decay * u + w_in * I + current_leak   (only Cuba neurons; else u = I)
     v    = decay * v + gain * u + leak                   (held while refractory)
-    v    = reset(v)                                      where it fired last step, reset_at="after"
+    v    = reset(v)                                      where it fired last step, reset_at="after"; also "undelayed"
     v    = max(v, v_min)
     s    = v > threshold                                 (or >=; or how often the threshold fits into v)
     v    = reset(v)                                      where it fires, reset_at="spike"
@@ -28,7 +28,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "integrator": ("euler", "exact", "none"),
     "if_rate": ("second", "step"),
     "reset": ("zero", "value", "subtract", "none"),
-    "reset_at": ("spike", "before", "after", "crossing"),
+    "reset_at": ("spike", "before", "after", "crossing", "undelayed"),
     "threshold_test": (">", ">="),
 }
 NEURON_OPS = ("IF", "LIF", "CubaLIF", "I", "LI", "CubaLI")
@@ -65,7 +65,9 @@ class Dynamics:
         reset_at: ``"spike"``: in the step that fires; ``"before"``: in the next step, before it
             integrates; ``"after"``: in the next step, applied to what it integrated (snnTorch's
             reset_delay); ``"crossing"``: at the instant within the step at which v reaches the
-            threshold, from where it goes on to the end of the step (LIF with the exact integrator).
+            threshold, from where it goes on to the end of the step (LIF with the exact integrator);
+            ``"undelayed"``: as "spike", but where v lies above the threshold when a step begins, the test is
+            made on one threshold less (snnTorch's reset_delay=False; with reset by subtraction).
         max_spikes: most spikes of one step; 0 is no limit: a neuron fires as often as its
             threshold fits into v.
         refractory: steps after a spike in which v is held and nothing fires.
@@ -105,6 +107,14 @@ class Dynamics:
                 f"reset_at=crossing with integrator={self.integrator}, reset={self.reset}, "
                 f"max_spikes={self.max_spikes}, refractory={self.refractory}",
                 supported="integrator=exact, reset=zero or value, one spike per step, no refractory steps",
+            )
+        one_by_one = self.reset == "subtract" and self.max_spikes == 1 and not self.refractory and self.v_min is None
+        if self.reset_at == "undelayed" and not one_by_one:
+            raise refuse(
+                "E0210",
+                f"reset_at=undelayed with reset={self.reset}, max_spikes={self.max_spikes}, "
+                f"refractory={self.refractory}, v_min={self.v_min}",
+                supported="reset=subtract, one spike per step, no refractory steps, no v_min",
             )
         if self.max_spikes < 0 or self.refractory < 0:
             raise refuse("E0210", f"max_spikes={self.max_spikes}, refractory={self.refractory}", supported="0 or more")

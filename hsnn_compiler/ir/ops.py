@@ -13,6 +13,8 @@ from typing import Any
 import nir
 import numpy as np
 
+from hsnn_compiler.ir.host_call import HostCall
+
 
 @dataclass(frozen=True, eq=False)
 class Encode:
@@ -168,6 +170,7 @@ class DeltaEncoder:
 EXTENSION_OPS: tuple[type, ...] = (
     Encode, Decode, NoOp, ReLU, Clip, LeakyReLU, Sigmoid, Tanh, GELU, Softmax,
     BatchNorm, LayerNorm, MaxPool2d, Mean, Add, Concat, Spread, SigmaDelta, DeltaEncoder,
+    HostCall,
 )  # fmt: skip
 
 NIR_OPS: tuple[type, ...] = (

@@ -14,6 +14,7 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Source
 from hsnn_compiler.ir.dynamics import Dynamics
+from hsnn_compiler.ir.host_call import CONSTANT
 from hsnn_compiler.ir.ops import OPS
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
 from hsnn_compiler.ir.types import Coding, Placement, TensorType
@@ -56,6 +57,8 @@ def to_record(value: Any) -> tuple[str, dict[str, Any]]:
         if field.metadata.get("quiet") and item == field.default:
             continue
         record[field.name] = _plain(item) if isinstance(value, nir.NIRNode) else item
+    if name == "HostCall":
+        record.update(record.pop("constants"))
     if name == "Flatten":
         shape = value.input_type["input"]
         record["input_type"] = None if shape is None else _plain(shape)
@@ -72,6 +75,9 @@ def from_record(name: str, record: dict[str, Any]) -> Any:
     if name == "Flatten":
         shape = record.get("input_type")
         record["input_type"] = {"input": None if shape is None else np.asarray(shape, np.int64)}
+    if name == "HostCall":
+        constants = [key for key in record if CONSTANT.fullmatch(key)]
+        record["constants"] = {key: np.asarray(record.pop(key)) for key in constants}
     cls = ANNOTATIONS.get(name) or OPS[name]
     for key, item in record.items():
         if isinstance(item, list) and not issubclass(cls, nir.NIRNode):
@@ -102,6 +108,8 @@ def graphs_equal(a: Any, b: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         a, b = np.asarray(a), np.asarray(b)
         return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())

@@ -26,6 +26,10 @@ def shape_rule(op: Any, inputs: list[Shape]) -> Shape:
         raise ShapeError(f"{kind} has 0 inputs")
     if kind == "Concat":
         return _concat(op, inputs)
+    if kind == "HostCall":
+        if len(inputs) != op.ports:
+            raise ShapeError(f"a call of {op.function} with {op.ports} ports has {len(inputs)} inputs")
+        return tuple(op.shape)
     for other in inputs[1:]:
         if other != inputs[0]:
             raise ShapeError(f"shapes {inputs[0]} and {other} meet and cannot add up")

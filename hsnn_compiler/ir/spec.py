@@ -82,6 +82,7 @@ SPEC: dict[str, OpSpec] = {
     "LayerNorm": _row(SOME, ANY,   LINEAR,          "host"),
     "MaxPool2d": _row(SOME, ANY,   SAME,            "host"),
     "Concat":    _row(SOME, ANY,   SAME,            "host"),
+    "HostCall":  _row(SOME, ANY,   LINEAR,          "host"),
     "Spread":    _row(SOME, ANY,   SAME,            "native: where axons lead"),
 }  # fmt: skip
 

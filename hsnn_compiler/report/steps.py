@@ -12,6 +12,7 @@ _WHEN = {
     "before": " at the start of the next step",
     "after": " at the end of the next step",
     "crossing": " at the instant of the crossing",
+    "undelayed": ", and one threshold less is tested where v began above it",
 }
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from hsnn_compiler.diagnostics import Finding, HsnnError
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.passes.base import PassContext
+from hsnn_compiler.passes.batchnorm import FoldBatchNorm
+from hsnn_compiler.passes.noops import RemoveNoOps
 from hsnn_compiler.passes.raw.building import Builder
 from hsnn_compiler.passes.raw.neurons import Rule, rule_of, with_neurons_for_thresholds
 from hsnn_compiler.passes.raw.payloads import Payloads, by_input, payload_unit
@@ -35,7 +38,7 @@ class Integers:
 def quantise_raw(graph: Graph, samples: Inputs) -> Integers:
     """Give a raw graph Loihi's integers: weights of 8 bits, biases of 13, decays of 12, thresholds of 17.
 
-    Linear ops between neurons become one synapse op; neurons that feed neurons get synapses of weight 1; resets to a
+    Batch normalisation is folded. Linear ops between neurons become one synapse op; neurons that feed neurons get synapses of weight 1; resets to a
     value become resets to zero, thresholds that differ are divided into the weights, all of it exact. A bias is
     added to the potential; one that acts through a synaptic current, or arrives later than step 0, comes from an input
     of its own. What is then rounded, and by how much, the findings say.
@@ -47,7 +50,7 @@ def quantise_raw(graph: Graph, samples: Inputs) -> Integers:
     Raises:
         HsnnError: with all findings: E0434, E0435, E0443, E0444, E0445, E0453, E0455; E0330 for data that do not fit.
     """
-    graph = infer_types(with_neurons_for_thresholds(graph))
+    graph = infer_types(with_neurons_for_thresholds(_without_layers_for_training(graph)))
     findings = _foreign(graph)
     if findings:
         raise HsnnError(findings)
@@ -87,6 +90,12 @@ def quantise_raw(graph: Graph, samples: Inputs) -> Integers:
     return Integers(infer_types(builder.graph), (*notes, *builder.findings), Payloads(units, builder.constants))
 
 
+def _without_layers_for_training(graph: Graph) -> Graph:
+    context = PassContext()
+    graph = infer_types(RemoveNoOps().run(infer_types(graph), context).graph)
+    return FoldBatchNorm().run(graph, context).graph
+
+
 def _foreign(graph: Graph) -> list[Finding]:
     """What has no integers here, or no place in a raw graph."""
     return [
@@ -96,7 +105,7 @@ def _foreign(graph: Graph) -> list[Finding]:
             node=node.name,
             source=node.source,
             supported=", ".join(sorted({*KNOWN_OPS, "neurons"})),
-            suggestion="the float backend runs it",
+            suggestion="--backend float" if has_time(node) else "hsnn-compile MODEL makes a program of it",
         )
         for node in graph
         if not has_time(node) or not (node.is_neuron or node.kind in KNOWN_OPS)

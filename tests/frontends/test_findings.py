@@ -45,14 +45,9 @@ def codes(model, *inputs):
 @pytest.mark.parametrize(
     ("module", "x"),
     [
-        (nn.LSTM(6, 4), ROW.unsqueeze(1)),
-        (nn.ConvTranspose2d(2, 3, 3), IMAGE),
-        (nn.TransformerEncoderLayer(8, 2, batch_first=True), IMAGE[:, 0]),
-        (nn.Embedding(9, 4), torch.ones(3, 2, dtype=torch.long)),
-        (nn.GroupNorm(1, 2), IMAGE),
-        (nn.InstanceNorm2d(2), IMAGE),
-        (nn.Softsign(), ROW),
-        (nn.Upsample(scale_factor=2), IMAGE),
+        (nn.EmbeddingBag(9, 4), torch.ones(3, 2, dtype=torch.long)),
+        (nn.FractionalMaxPool2d(2, output_size=4), IMAGE),
+        (nn.CrossMapLRN2d(2), IMAGE),
     ],
 )
 def test_unknown_torch_module_is_one_finding(module, x):
@@ -75,31 +70,24 @@ def first(result):
 
 
 def test_unknown_module_counts_once():
-    assert codes(nn.Sequential(nn.TransformerEncoderLayer(8, 2, batch_first=True), nn.Linear(8, 2)), IMAGE[:, 0]) == [
-        "E0401"
-    ]
+    assert codes(nn.Sequential(nn.CrossMapLRN2d(2), nn.Linear(8, 2)), IMAGE) == ["E0401"]
 
 
 @pytest.mark.parametrize(
     ("function", "code"),
     [
-        (lambda m, x: torch.sin(x), "E0402"),
-        (lambda m, x: x.exp(), "E0402"),
-        (lambda m, x: x**2, "E0402"),
-        (lambda m, x: x * x, "E0402"),
-        (lambda m, x: 1 / x, "E0402"),
-        (lambda m, x: x / x, "E0402"),
-        (lambda m, x: x / 0, "E0402"),
-        (lambda m, x: x[:, :2], "E0402"),
-        (lambda m, x: x.sum(1), "E0402"),
+        (lambda m, x: torch.lgamma(x), "E0402"),
+        (lambda m, x: x.erfinv(), "E0402"),
+        (lambda m, x: x.argmax(1), "E0402"),
+        (lambda m, x: (x > 0).float(), "E0402"),
+        (lambda m, x: torch.fft.rfft(x).real, "E0402"),
+        (lambda m, x: x.sum(1, dtype=torch.float64), "E0402"),
         (lambda m, x: x.mean(), "E0402"),
+        (lambda m, x: x.sum(), "E0402"),
         (lambda m, x: x.mean(0), "E0402"),
         (lambda m, x: x - x.mean(0, keepdim=True), "E0402"),
         (lambda m, x: F.softmax(x, dim=0), "E0402"),
         (lambda m, x: torch.cat([x, x]), "E0402"),
-        (lambda m, x: torch.cat([x, torch.ones(len(x), 1)], 1), "E0402"),
-        (lambda m, x: torch.stack([x, x], 1).flatten(1), "E0402"),
-        (lambda m, x: torch.add(x.relu(), x.mean(1, keepdim=True)), "E0402"),
         (lambda m, x: x.double(), "E0402"),
         (lambda m, x: F.softmax(x, dim=1, dtype=torch.float64), "E0402"),
         (lambda m, x: x * torch.ones(6, dtype=torch.float64), "E0402"),
@@ -107,16 +95,10 @@ def test_unknown_module_counts_once():
         (lambda m, x: in_bfloat16(x), "E0402"),
         (lambda m, x: F.dropout(x), "E0402"),
         (lambda m, x: F.batch_norm(x, None, None, training=True), "E0402"),
-        (lambda m, x: F.linear(x, x[:2]), "E0402"),
         (lambda m, x: torch.randn_like(x) + x, "E0402"),
-        (lambda m, x: x.view(-1, 2, 3), "E0402"),
-        (lambda m, x: x.clamp(min=x), "E0402"),
-        (lambda m, x: x.clamp(torch.zeros(6), torch.ones(6)), "E0402"),
         (lambda m, x: torch.ops.aten.relu(x), "E0402"),
         (lambda m, x: x.data, "E0402"),
-        (lambda m, x: x.T, "E0402"),
         (lambda m, x: torch.full_like(x, 2).copy_(x), "E0402"),
-        (lambda m, x: next(iter(x)), "E0402"),
         (lambda m, x: x * 1 if (x > 0).any() else x, "E0403"),
         (lambda m, x: x * float(x[0, 0]), "E0403"),
         (lambda m, x: x * x.max().item(), "E0403"),
@@ -126,16 +108,27 @@ def test_unknown_module_counts_once():
         (lambda m, x: x if x.equal(x) else -x, "E0403"),
         (lambda m, x: torch.ones(3, 6), "E0404"),
         (lambda m, x: {"y": x}, "E0404"),
-        (lambda m, x: (x, None), "E0404"),
-        (lambda m, x: (x, (x, x)), "E0404"),
         (lambda m, x: (), "E0404"),
         (lambda m, x: x * nn.Parameter(x), "E0404"),
         (lambda m, x: torch.vmap(lambda row: row * 2)(x), "E0404"),
         (lambda m, x: scripted(x) + x, "E0404"),
         (lambda m, x: torch.add(x, 1, out=torch.empty_like(ROW)), "E0405"),
-        (lambda m, x: torch.zeros_like(x).add_(x), "E0405"),
+        (lambda m, x: (z := torch.zeros_like(x), z[:1], z.add_(x))[2], "E0405"),
         (lambda m, x: (x.detach().relu_(), x * 2)[1], "E0405"),
         (lambda m, x: (x.view(-1, 6, 1).flatten(1).relu_(), x)[1], "E0405"),
+        (lambda m, x: x.T, "E0406"),
+        (lambda m, x: x @ x.T, "E0406"),
+        (lambda m, x: x[0], "E0406"),
+        (lambda m, x: next(iter(x)), "E0406"),
+        (lambda m, x: F.linear(x, x[:2]), "E0406"),
+        (lambda m, x: x.cumsum(0), "E0406"),
+        (lambda m, x: x.flip(0), "E0406"),
+        (lambda m, x: x.roll(1, 0), "E0406"),
+        (lambda m, x: F.normalize(x, dim=0), "E0406"),
+        (lambda m, x: x / x.norm(), "E0406"),
+        (lambda m, x: x.sort(0)[0], "E0406"),
+        (lambda m, x: x * x.max(0)[0], "E0406"),
+        (lambda m, x: x[torch.arange(len(x) - 1, -1, -1)], "E0406"),
         (lambda m, x: x.view(3, -1), "E0406"),
         (lambda m, x: x.view(1, -1), "E0406"),
         (lambda m, x: x.view(-1, 3), "E0406"),
@@ -168,17 +161,9 @@ def _scripted(x):
 @pytest.mark.parametrize(
     "module",
     [
-        nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"),
-        nn.MaxPool2d(2, dilation=2),
-        nn.MaxPool2d(3, 2, ceil_mode=True),
-        nn.MaxPool2d(2, return_indices=True),
-        nn.AvgPool2d(3, padding=1, count_include_pad=False),
-        nn.AvgPool2d(2, divisor_override=3),
-        nn.AdaptiveAvgPool2d(3),
         nn.BatchNorm2d(2, track_running_stats=False),
         nn.Flatten(0),
         nn.Softmax(dim=0),
-        nn.Unflatten(1, (1, 2)),
     ],
     ids=str,
 )
@@ -190,14 +175,14 @@ def test_unsupported_form_of_a_module(module):
 
 def test_all_findings_at_once_with_their_places():
     def forward(m, x):
-        y = torch.sin(m.fc(x))
+        y = torch.lgamma(m.fc(x))
         y = m.inner(y)
-        return torch.cos(y)
+        return torch.digamma(y)
 
-    model = Fn(forward, fc=nn.Linear(6, 6), inner=Fn(lambda m, x: F.relu(x).exp()))
+    model = Fn(forward, fc=nn.Linear(6, 6), inner=Fn(lambda m, x: F.relu(x).erfinv()))
     found = findings(model)
     line = forward.__code__.co_firstlineno
-    assert [f.message.split()[1] for f in found] == ["torch.sin", "torch.Tensor.exp", "torch.cos"]
+    assert [f.message.split()[1] for f in found] == ["torch.lgamma", "torch.Tensor.erfinv", "torch.digamma"]
     assert [f.node for f in found] == ["(forward)", "inner (forward)", "(forward)"]
     assert [f.source.line for f in found] == [line + 1, line + 5, line + 3]
 
@@ -205,7 +190,7 @@ def test_all_findings_at_once_with_their_places():
 def test_same_finding_in_a_python_loop_is_told_once():
     def forward(m, x):
         for _ in range(3):
-            x = torch.sin(x)
+            x = torch.lgamma(x)
         return x
 
     assert codes(forward) == ["E0402"]
@@ -223,7 +208,7 @@ def test_custom_function_with_unsupported_inside():
 
     found = findings(lambda m, x: Spike.apply(x))
     assert found[0].source.line == Spike.forward.__code__.co_firstlineno + 2
-    assert "gt" in found[0].message
+    assert "torch.bool to torch.float32" in found[0].message
 
 
 def test_state_between_calls():
@@ -262,7 +247,7 @@ def test_computed_value_written_into_a_buffer():
         buffer[:, :6] = x
         return buffer
 
-    assert codes(forward) == ["E0402"]
+    assert codes(forward) == ["E0405"]
 
 
 def test_model_that_fails_on_the_example():
@@ -289,15 +274,15 @@ def test_graph_is_run_against_the_model(monkeypatch):
 
 
 def test_handler_that_overlooks_an_argument(monkeypatch):
-    overlooking = registry.Entry(lambda call, x, y: call.emit(ReLU(), x), "atan2")
-    monkeypatch.setitem(registry.FUNCTIONS, torch.atan2, overlooking)
-    assert codes(lambda m, x: torch.atan2(x, x + 1)) == ["E0402"]
+    overlooking = registry.Entry(lambda call, x, y: call.emit(ReLU(), x), "copysign")
+    monkeypatch.setitem(registry.FUNCTIONS, torch.copysign, overlooking)
+    assert codes(lambda m, x: torch.copysign(x, x + 1)) == ["E0402"]
 
 
 def test_swallowed_exceptions_do_not_hide_findings():
     def forward(m, x):
         try:
-            return torch.sin(x)
+            return torch.lgamma(x)
         except Exception:
             return x
 
@@ -323,7 +308,8 @@ def test_pages_list_what_the_tables_hold():
     pages = files("hsnn_compiler.codes")
     modules = pages.joinpath("E0401.md").read_text()
     functions = pages.joinpath("E0402.md").read_text()
-    assert not [cls.__name__ for cls in registry.MODULES if f"`{cls.__name__}`" not in modules]
+    known = [cls.__name__ for cls in registry.MODULES if cls.__module__.startswith(("torch.", "hsnn_compiler."))]
+    assert not [name for name in known if f"`{name}`" not in modules]
     assert not [e.stem for e in registry.FUNCTIONS.values() if e.stem and f"`{e.stem}`" not in functions]
     for number in (*range(401, 412), 420):
         assert pages.joinpath(f"E0{number}.md").read_text().startswith("# ")

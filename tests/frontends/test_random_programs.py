@@ -37,6 +37,33 @@ def on_image(m, x, y):
         "linear": lambda: m.last(x),
         "drop": lambda: F.dropout(x, training=m.training),
         "noop": lambda: x.contiguous().view(x.shape),
+        "permute": lambda: x.permute(0, 1, 3, 2),
+        "mixed": lambda: x.transpose(1, 3).contiguous().view(len(x), 4, 12).reshape(-1, 3, 4, 4),
+        "heads": lambda: x.reshape(len(x), 3, 2, 8).unbind(2)[1].unflatten(2, (2, 4)).repeat(1, 1, 2, 1),
+        "batch_last": lambda: torch.sin(x.permute(1, 2, 3, 0)).add(1).permute(3, 0, 1, 2),
+        "product": lambda: x * y,
+        "quotient": lambda: x / (1 + y.abs()),
+        "power": lambda: torch.tanh(x) ** 2,
+        "gate": lambda: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
+        "matmul": lambda: x.softmax(-1) @ y,
+        "einsum": lambda: torch.einsum("bchw,bcvw->bchv", x.tanh(), y),
+        "attention": lambda: F.scaled_dot_product_attention(x, y, y),
+        "where": lambda: torch.where(x > y, x, 0.1 * x),
+        "largest": lambda: torch.maximum(x, y) - x.amax(1, keepdim=True),
+        "slice": lambda: torch.cat([x[:, 1:], y[:, :1]], 1),
+        "chunk": lambda: torch.cat(x.chunk(2, dim=2)[::-1], 2),
+        "stack": lambda: torch.stack([x, y], 2).sum(2),
+        "token": lambda: torch.cat([m.scale.view(1, 3, 1, 1).expand(len(x), -1, -1, 4), x[:, :, 1:]], 2),
+        "pad": lambda: F.pad(x, (1, 1, 0, 0), mode="reflect")[..., 2:],
+        "resize": lambda: F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear"),
+        "silu": lambda: F.silu(x.clone(), inplace=True),
+        "group_norm": lambda: F.group_norm(x, 3, m.scale.view(3)),
+        "ceil": lambda: F.max_pool2d(x, 3, 1, 1, ceil_mode=True),
+        "uneven": lambda: F.interpolate(F.adaptive_avg_pool2d(x, 3), 4),
+        "times_in_place": lambda: x.clone().mul_(y).div_(2),
+        "attend": lambda: m.attend(x.flatten(1, 2), x.flatten(1, 2), y.flatten(1, 2))[0].reshape(x.shape),
+        "lstm": lambda: m.lstm(x.flatten(1, 2))[0].reshape(x.shape),
+        "up": lambda: m.up(x)[:, :, 1:-1, 1:-1],
     }
 
 
@@ -63,6 +90,8 @@ class Program(nn.Module):
         self.join = nn.Conv2d(6, 3, 1)
         self.norm, self.act, self.layer_norm = nn.BatchNorm2d(3), nn.ReLU(), nn.LayerNorm([4, 4])
         self.last = nn.Linear(4, 4)
+        self.attend, self.lstm = nn.MultiheadAttention(4, 2, batch_first=True), nn.LSTM(4, 4, batch_first=True)
+        self.up = nn.ConvTranspose2d(3, 3, 3)
         self.scale, self.full = nn.Parameter(torch.randn(3, 1, 1)), nn.Parameter(torch.randn(4, 4))
 
     def forward(self, x):

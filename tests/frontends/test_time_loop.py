@@ -168,8 +168,8 @@ class OneMinus(nn.Module):
             nn.Sequential(nn.Flatten(), TimeLoop(Direct(2), IF(), Rate()), TimeLoop(Direct(3), IF(), Rate())),
             "E0407",
         ),
-        (TimeLoop(Direct(2), nn.Sequential(LIF(), nn.Flatten(1, 2), nn.GRU(6, 2)), Rate()), "E0401"),
-        (TimeLoop(Direct(2), nn.Sequential(nn.Softsign(), LIF()), Rate()), "E0401"),
+        (TimeLoop(Direct(2), nn.Sequential(LIF(), nn.Flatten(1, 2), nn.GRU(6, 2)), Rate()), "E0406"),
+        (TimeLoop(Direct(2), nn.Sequential(nn.CrossMapLRN2d(1), LIF()), Rate()), "E0401"),
         (TimeLoop(Direct(2), LIF(beta=1.5), Rate()), "E0402"),
     ],
 )
@@ -178,7 +178,7 @@ def test_refused(model, code):
 
 
 def test_findings_inside_a_body_are_collected():
-    model = TimeLoop(OneMinus(), nn.Sequential(nn.Softsign(), LIF(), nn.Softplus()), Rate())
+    model = TimeLoop(OneMinus(), nn.Sequential(nn.CrossMapLRN2d(1), LIF(), nn.CrossMapLRN2d(1)), Rate())
     assert codes(model) == ["E0407", "E0401", "E0401"]
 
 

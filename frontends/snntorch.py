@@ -1,0 +1,279 @@
+"""snnTorch 1.0: what its neurons do in a step.
+
+Read in ``snntorch/_neurons``. What they share: whether the potential of the step before lies above the
+threshold decides the reset (``reset_delay``): by subtraction from what this step has integrated, or to zero,
+before integrating (Leaky) or after (all others). Spikes are tested with ``U > threshold``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nir
+import numpy as np
+import snntorch as snn
+import torch
+
+from hsnn_compiler.frontends.torch.call import Call
+from hsnn_compiler.frontends.torch.feedback import Feedback
+from hsnn_compiler.frontends.torch.registry import Unsupported, module
+from hsnn_compiler.frontends.torch.stateful import arrays, initial, keeps, neuron, resets, scalar
+from hsnn_compiler.ir.dynamics import Dynamics
+
+Tensor = torch.Tensor
+
+
+@resets(snn.SpikingNeuron)
+def _forget(mod: Any) -> None:
+    """States are buffers, which are made anew when their shape is not that of the input."""
+    if hasattr(mod, "_init_mem"):
+        mod._init_mem()
+
+
+@keeps(snn.SpikingNeuron)
+def _states(mod: Any) -> list[Tensor]:
+    return [state for state in (getattr(mod, name, None) for name in ("mem", "syn", "spk")) if state is not None]
+
+
+@module(snn.Leaky)
+def _leaky(call: Call, mod: Any, input_: Tensor, mem: Tensor | None = None) -> str:
+    """``U <- beta U + I - reset threshold``."""
+    at = _reset_at(mod, "before")
+    rule = _Rule(call, mod, input_, at, decay=mod.beta.clamp(0, 1))
+    return rule.emitted([("v", mem)], "sv")
+
+
+@module(snn.Lapicque)
+def _lapicque(call: Call, mod: Any, input_: Tensor, mem: Tensor | None = None) -> str:
+    """``U <- (1 - dt/RC) U + I R (1/RC) dt - reset threshold``."""
+    decay = 1 - mod.time_step / (mod.R * mod.C)
+    gain = mod.R * (1 / (mod.R * mod.C)) * mod.time_step
+    at = _reset_at(mod, "after", delayed=True)
+    return _Rule(call, mod, input_, at, decay=decay, gain=gain).emitted([("v", mem)], "sv")
+
+
+@module(snn.Synaptic)
+def _synaptic(call: Call, mod: Any, input_: Tensor, syn: Tensor | None = None, mem: Tensor | None = None) -> str:
+    """``I_syn <- alpha I_syn + I``, ``U <- beta U + I_syn - reset threshold``."""
+    at = _reset_at(mod, "after")
+    rule = _Rule(call, mod, input_, at, decay=mod.beta.clamp(0, 1), current_decay=mod.alpha.clamp(0, 1))
+    return rule.emitted([("u", syn), ("v", mem)], "suv")
+
+
+@module(snn.RLeaky)
+def _rleaky(call: Call, mod: Any, input_: Tensor, spk: Tensor | None = None, mem: Tensor | None = None) -> str:
+    """Leaky on ``I + W S(t-1)``."""
+    rule = _Rule(call, mod, input_, _reset_at(mod, "after"), decay=mod.beta.clamp(0, 1))
+    return rule.emitted([("v", mem)], "sv", recurrent=_weights(call, mod, input_), spikes=spk)
+
+
+@module(snn.RSynaptic)
+def _rsynaptic(
+    call: Call,
+    mod: Any,
+    input_: Tensor,
+    spk: Tensor | None = None,
+    syn: Tensor | None = None,
+    mem: Tensor | None = None,
+) -> str:
+    """Synaptic on ``I + W S(t-1)``. Its reset_delay changes nothing: version 1.0 forgets what it then computes."""
+    at = _reset_at(mod, "after", delayed=True)
+    rule = _Rule(call, mod, input_, at, decay=mod.beta.clamp(0, 1), current_decay=mod.alpha.clamp(0, 1))
+    recurrent = _weights(call, mod, input_)
+    return rule.emitted([("u", syn), ("v", mem)], "suv", recurrent=recurrent, spikes=spk)
+
+
+@module(snn.LeakyParallel)
+def _leaky_parallel(call: Call, mod: Any, input_: Tensor) -> str:
+    """``U <- max(0, W I + b + w U)`` with a ReLU RNN whose recurrent weights are diagonal; no reset."""
+    rnn = mod.rnn
+    weights = rnn.weight_hh_l0.detach()
+    if torch.count_nonzero(weights - torch.diag(weights.diagonal())):
+        raise Unsupported("LeakyParallel whose neurons feed each other", "weight_hh_enable=False", "snn.RLeaky")
+    _check_spikes(mod)
+    if not call.axes_of(input_).has_time:
+        raise Unsupported("LeakyParallel on one step", "a series [T, B, ...]", code="E0407")
+    weight = call.array(rnn.weight_ih_l0)
+    op = nir.Linear(weight)
+    if rnn.bias:
+        op = nir.Affine(weight, call.array(rnn.bias_ih_l0) + call.array(rnn.bias_hh_l0))
+    feed = call.emit(op, input_, stem=f"{call.stem}.rnn")
+    decay, threshold = arrays((mod.hidden_size,), weights.diagonal(), mod.threshold)
+    tau = 1 / np.maximum(1 - decay, 1e-12)
+    dynamics = Dynamics(integrator="none", decay=scalar(decay), gain=1.0, leak=0.0, v_min=0.0)
+    node = neuron(call, mod, nir.LI(tau, tau.copy(), np.zeros_like(tau)), dynamics, input_, series=True, feed=feed)
+    node = call.emit(nir.Threshold(threshold), node, stem=f"{call.stem}.spikes")
+    return _graded(call, mod, node)
+
+
+@module(snn.Alpha)
+def _alpha(call: Call, mod: Any, *args: Tensor) -> str:
+    raise Unsupported(
+        "Alpha: its reset changes two currents, which no neuron of the graph does",
+        "Leaky, Lapicque, Synaptic, RLeaky, RSynaptic, LeakyParallel",
+        "snn.Synaptic has a synaptic current too: train again with it",
+    )
+
+
+@module(snn.SLSTM, snn.SConv2dLSTM)
+def _lstm(call: Call, mod: Any, *args: Tensor) -> str:
+    raise Unsupported(
+        f"{type(mod).__name__}: gates multiply computed values in every step",
+        "Leaky, Lapicque, Synaptic, RLeaky, RSynaptic, LeakyParallel",
+        "snn.RSynaptic for a recurrent layer with memory, and train again",
+    )
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a neuron of this call computes; the coefficients are tensors that broadcast as in the library."""
+
+    call: Call
+    mod: Any
+    current: Tensor
+    reset_at: str
+    decay: Tensor
+    gain: Tensor | float = 1.0
+    current_decay: Tensor | None = None
+
+    def emitted(
+        self,
+        given: Sequence[tuple[str, Tensor | None]],
+        names: str,
+        recurrent: Any = None,
+        spikes: Tensor | None = None,
+    ) -> str:
+        """The node that puts out the spikes.
+
+        Args:
+            given: states handed to the call.
+            names: what the call returns: ``s``, ``u`` and ``v``.
+            recurrent: the op of the weights from its own spikes, if it has them.
+            spikes: its spikes of the step before as they were handed to the call.
+        """
+        call, mod, tracer = self.call, self.mod, self.call.tracer
+        _check_spikes(mod)
+        has_u = self.current_decay is not None
+        parts = [self.decay, self.gain, mod.threshold, self.current_decay if has_u else 0.0]
+        decay, gain, threshold, current_decay = arrays(call.shape(self.current), *parts)
+        given = [(name, _fitting(state, self.current)) for name, state in given]
+        self._check_start(given, threshold)
+        dynamics = Dynamics(
+            integrator="none",
+            decay=scalar(decay),
+            gain=scalar(gain),
+            leak=0.0,
+            current_decay=scalar(current_decay) if has_u else None,
+            current_gain=1.0 if has_u else None,
+            reset=mod.reset_mechanism,
+            reset_at=self.reset_at,
+        )
+        feed = feedback = None
+        if recurrent is not None:
+            self._check_spikes_given(spikes)
+            feedback = Feedback(call, mod, recurrent)
+            feed = feedback.added_to(call.node(self.current))
+        integrates = mod.reset_mechanism == "none"
+        op = _op(decay, current_decay if has_u else None, None if integrates else threshold)
+        kept = {"u": getattr(mod, "syn", None), "v": mod.mem}  # read by the model's code, perhaps
+        out = (call.out, *(kept[what] for what in names[1:])) if mod.init_hidden and not mod.output else call.out
+        results = list(zip(out, names, strict=True))
+        states = [(tensor, what) for tensor, what in results if what != "s" or not integrates]
+        node = neuron(call, mod, op, dynamics, self.current, given, states, feed=feed)
+        behind = call.emit(nir.Threshold(threshold), node, stem=f"{call.stem}.spikes") if integrates else node
+        behind = tracer.behind[node] = _graded(call, mod, behind)
+        own = [(tensor, made, state) for tensor, made, state in call.results or [] if tensor is not out[0]]
+        call.results = [(out[0], behind, None), *own]
+        return behind
+
+    def _check_start(self, given: Sequence[tuple[str, Tensor | None]], threshold: np.ndarray) -> None:
+        """A potential that starts above the threshold is reset in the first step: not in the contract."""
+        for name, state in given:
+            if name != "v" or state is None or self.call.is_traced(state):
+                continue
+            waits = self.reset_at in ("before", "after") and self.mod.reset_mechanism != "none"
+            if waits and np.any(np.asarray(initial(self.call, state)) > threshold):
+                raise Unsupported("a membrane potential that starts above the threshold", "one that starts below it")
+
+    def _check_spikes_given(self, spikes: Tensor | None) -> None:
+        """Recurrent spikes that are handed to the call have to be those of the call before."""
+        call, calls = self.call, self.call.tracer.calls.get(id(self.mod), [])
+        if spikes is None or spikes.shape != self.current.shape:
+            return
+        if call.is_traced(spikes):
+            if not calls or call.node(spikes) != call.tracer.behind[calls[-1]]:
+                message = f"{type(self.mod).__name__} gets other spikes than its own of the step before"
+                raise Unsupported(message, "the spikes that its call before returned", code="E0407")
+        elif calls or np.any(initial(call, spikes)):
+            message = f"{type(self.mod).__name__} gets constant spikes as those of the step before"
+            raise Unsupported(message, "zeros at the first step, then its own spikes", code="E0407")
+
+
+def _op(decay: np.ndarray, current_decay: np.ndarray | None, threshold: np.ndarray | None) -> Any:
+    """The NIR neuron; `Dynamics` holds the real coefficients, time constants only describe them."""
+    tau = 1 / np.maximum(1 - decay, 1e-12)
+    shared: dict[str, Any] = {"r": tau.copy(), "v_leak": np.zeros_like(tau)}
+    if threshold is not None:
+        shared |= {"v_threshold": threshold, "v_reset": np.zeros_like(tau)}
+    if current_decay is None:
+        return (nir.LI if threshold is None else nir.LIF)(tau=tau, **shared)
+    tau_syn = 1 / np.maximum(1 - current_decay, 1e-12)
+    kind = nir.CubaLI if threshold is None else nir.CubaLIF
+    return kind(tau_mem=tau, tau_syn=tau_syn, w_in=np.ones_like(tau), **shared)
+
+
+def _reset_at(mod: Any, delayed_zero: str, delayed: bool = False) -> str:
+    """When the reset acts; `delayed_zero` says where in the next step a delayed reset to zero does."""
+    if mod.reset_mechanism == "none":
+        return "spike"
+    if delayed or mod.reset_delay:
+        return delayed_zero if mod.reset_mechanism == "zero" else "after"
+    if mod.reset_mechanism == "subtract":
+        return "undelayed"
+    if bool((mod.threshold < 0).any()):
+        raise Unsupported("reset_delay=False with a threshold below zero", "a threshold of zero or more")
+    return "spike"
+
+
+def _weights(call: Call, mod: Any, input_: Tensor) -> Any:
+    """The op of a recurrent neuron's weights."""
+    recurrent, shape = mod.recurrent, call.shape(input_)
+    if type(recurrent) is torch.nn.Linear:
+        weight = call.array(recurrent.weight)
+        return nir.Linear(weight) if recurrent.bias is None else nir.Affine(weight, call.array(recurrent.bias))
+    if type(recurrent) is torch.nn.Conv2d and recurrent.padding_mode == "zeros":
+        weight = call.array(recurrent.weight)
+        bias = np.zeros(len(weight), np.float32) if recurrent.bias is None else call.array(recurrent.bias)
+        size = (shape[1], shape[2])
+        return nir.Conv2d(size, weight, recurrent.stride, recurrent.padding, recurrent.dilation, recurrent.groups, bias)
+    if type(recurrent).__name__ == "RecurrentOneToOne":
+        return nir.Scale(np.array(np.broadcast_to(call.array(recurrent.V), shape)))
+    raise Unsupported(f"recurrent weights of class {type(recurrent).__name__}", "nn.Linear, nn.Conv2d, V")
+
+
+def _graded(call: Call, mod: Any, node: str) -> str:
+    """Behind a neuron whose spikes carry a weight: that factor."""
+    factor = mod.graded_spikes_factor
+    if bool((factor == 1).all()):
+        return node
+    shape = call.tracer.graph[node].shape
+    (array,) = arrays(shape, factor)
+    return call.emit(nir.Scale(np.array(np.broadcast_to(array, shape), np.float32)), node, stem=f"{call.stem}.graded")
+
+
+def _fitting(state: Tensor | None, input_: Tensor) -> Tensor | None:
+    """A state of another shape than the input's is replaced by zeros."""
+    return state if state is not None and state.shape == input_.shape else None
+
+
+def _check_spikes(mod: Any) -> None:
+    """Refuse options that change which spikes there are."""
+    kind = type(mod).__name__
+    for option in ("inhibition", "state_quant"):
+        if getattr(mod, option, False):
+            raise Unsupported(f"{kind} with {option}", f"{kind} without {option}")
+    probe = torch.tensor([-2.0, -1e-3, 0.0, 1e-3, 0.5, 3.0])
+    if not torch.equal(mod.spike_grad(probe).float(), (probe > 0).float()):
+        raise Unsupported(f"{kind} whose spike_grad is no step function", "the functions of snntorch.surrogate")
