@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+def digest_of(x: NDArray[Any]) -> str:
+    """sha256 (hex) of samples as float32, shape included: tells whether two sets of data are the same."""
+    array = np.ascontiguousarray(x, np.float32)
+    return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
 
 
 def load_arrays(path: str | Path, *, x_key: str = "x", y_key: str = "y") -> Data:

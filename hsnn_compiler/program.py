@@ -13,8 +13,11 @@ from hsnn_compiler.diagnostics import Finding, refuse
 from hsnn_compiler.ir.graph import Graph
 
 if TYPE_CHECKING:
+    import torch
+
     from hsnn_compiler.reference.batches import Inputs
     from hsnn_compiler.reference.result import Record, Result
+    from hsnn_compiler.verify.waterfall import Waterfall
 
 BACKENDS = ("reference", "float", "lava")
 
@@ -129,6 +132,62 @@ class Program:
                 raise refuse("E0202", "Lava runs a bundle; this one is not saved", suggestion="program.save(directory)")
             return simulate(self.graph, self.directory, x, signals, deadline_s=deadline_s, on_progress=progress)
         raise refuse("E0202", f"no backend named {backend!r}", supported=", ".join(BACKENDS))
+
+    def verify(
+        self,
+        model: torch.nn.Module | Graph,
+        x: np.ndarray,
+        y: np.ndarray | None = None,
+        *,
+        calibration: np.ndarray | None = None,
+        axes: str = "B",
+        lava: int = 0,
+        alone: bool = False,
+        bisect: bool = False,
+        allowed_drop: float = 1.0,
+        deadline_s: float = 600.0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Waterfall:
+        """Replay data through every stage of the compilation, from the source on; see docs/verify.md.
+
+        Args:
+            model: the source: the PyTorch module, or its captured graph (then nothing is compared with PyTorch).
+            x: inputs [samples, ...].
+            y: class labels [samples], for accuracy.
+            calibration: what was given when compiling; without it nothing can be compiled again, and only the graphs
+                that the program keeps are replayed (W0605).
+            axes: see `hsnn_compiler.compile`.
+            lava: compare Lava with the integer reference on so many of the first samples; needs a saved program.
+            alone: also measure single changes in an otherwise exact network.
+            bisect: find the first stage, layer, neuron and time step that departs, and measure what could be tried.
+            allowed_drop: percent points of agreement with the source that a bounded or lossy stage may lose.
+            deadline_s: Lava only, seconds after which the run is ended.
+            progress: called as (what, done, total).
+
+        Returns:
+            the waterfall; its `ok` is False, and its findings say why, where an exact stage is not exact (E0601), the
+            program is not what compiling again gives (E0602), or Lava differs from the integers (E0603).
+
+        Raises:
+            HsnnError: where the model cannot be captured, compiled or compared (E0604).
+        """
+        from hsnn_compiler.passes.base import no_progress
+        from hsnn_compiler.verify.against_source import verify
+
+        return verify(
+            self,
+            model,
+            x,
+            y,
+            calibration=calibration,
+            axes=axes,
+            lava=lava,
+            alone=alone,
+            find=bisect,
+            allowed_drop=allowed_drop,
+            deadline_s=deadline_s,
+            progress=progress or no_progress,
+        )
 
 
 def _check_record(graph: Graph, signals: Collection[Record]) -> None:

@@ -13,9 +13,6 @@ from hsnn_compiler.cli.options import contract_of, contract_options, source_opti
 from hsnn_compiler.cli.subjects import ModelOptions, load_data, open_subject
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from hsnn_compiler.frontends.nir import Contract
     from hsnn_compiler.ir.graph import Graph
     from hsnn_compiler.network import Network
     from hsnn_compiler.program import Program

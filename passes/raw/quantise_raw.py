@@ -38,7 +38,8 @@ class Integers:
 def quantise_raw(graph: Graph, samples: Inputs) -> Integers:
     """Give a raw graph Loihi's integers: weights of 8 bits, biases of 13, decays of 12, thresholds of 17.
 
-    Batch normalisation is folded. Linear ops between neurons become one synapse op; neurons that feed neurons get synapses of weight 1; resets to a
+    Batch normalisation is folded. Linear ops between neurons become
+    one synapse op; neurons that feed neurons get synapses of weight 1; resets to a
     value become resets to zero, thresholds that differ are divided into the weights, all of it exact. A bias is
     added to the potential; one that acts through a synaptic current, or arrives later than step 0, comes from an input
     of its own. What is then rounded, and by how much, the findings say.

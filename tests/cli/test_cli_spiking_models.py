@@ -100,7 +100,7 @@ def test_captured_as_it_is(cli, net):
 
 def test_late_reset_survives_the_compilation(cli, net):
     """snnTorch subtracts the threshold one step later: beta v - theta, not beta (v - theta)."""
-    status, out, err = cli("net.pt", *NET, "--calib", "x.npz", "-o", "bundle")
+    status, _, err = cli("net.pt", *NET, "--calib", "x.npz", "-o", "bundle")
     assert status == 0, err
     integers, _ = trace(cli, "bundle", "--data", "x.npz")
     spikes = np.load("spikes.npy")
