@@ -50,8 +50,8 @@ def beyond_the_chip(step: StepCoefficients) -> Iterator[tuple[str, str, str, str
         return
     if step.reset == "none":
         yield "E0444", "reset 'none'", "reset to zero, to a value, or by subtraction", "--dynamics reset=zero"
-    late = step.reset_at == "after" and (step.reset != "subtract" or not np.all(step.decay > 0))
-    if step.reset != "none" and (late or step.reset_at == "crossing"):
+    late = step.reset_at == "after" and step.reset == "subtract" and bool(np.all(step.decay > 0))
+    if step.reset != "none" and step.reset_at not in ("spike", "before") and not late:
         yield (
             "E0453",
             f"reset_at={step.reset_at} with a reset to {step.reset}",

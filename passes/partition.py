@@ -49,6 +49,7 @@ class Partition(Pass):
             if name in before and not graph.descendants(name) & before:  # the last of a chain takes them all
                 findings += _left_on_the_host(graph, node, context)
         findings += _obstacles_to_pins(graph, context, blockers)
+        findings += _late_edges(graph)
         on_chip = active - host.keys()
         if not on_chip and not findings:
             findings.append(_nothing_for_the_chip(blockers))
@@ -165,6 +166,21 @@ def _obstacles_to_pins(graph: Graph, context: PassContext, blockers: dict[str, s
         elif place == "host" and name in graph and graph[name].is_neuron:
             findings.append(Finding("E0432", "a spiking neuron cannot be pinned to the host", node=name))
     return findings
+
+
+def _late_edges(graph: Graph) -> list[Finding]:
+    """Spikes of one step that act in a later one: they would reach into the next sample, which follows at once."""
+    return [
+        Finding(
+            "E0438",
+            f"what {edge.src} puts out in one step acts on {edge.dst} in a later one",
+            node=edge.dst,
+            source=graph[edge.dst].source,
+            supported="feed-forward connections; recurrent ones in graphs: hsnn-compile simulate",
+        )
+        for edge in graph.edges
+        if edge.delay
+    ]
 
 
 def _notes(graph: Graph) -> tuple[str, ...]:

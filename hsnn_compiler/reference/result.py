@@ -61,6 +61,9 @@ def join(results: Sequence[Result]) -> Result:
     first = results[0]
     # Passes may reorder the ends of a graph; output, output_2, ... is the order the source gave them.
     names = sorted(first.outputs, key=lambda name: (len(name), name))
+    if len(results) == 1:
+        first.outputs = {name: first.outputs[name] for name in names}
+        return first
     return Result(
         {name: np.concatenate([r.outputs[name] for r in results]) for name in names},
         {key: np.concatenate([r.trace[key] for r in results]) for key in first.trace},

@@ -29,7 +29,10 @@ def row(library: str, neuron: str, options: str, equal: bool | str, note: str = 
     ROWS[library, neuron, options] = Row(library, neuron, options, answer, note)
 
 
-def up_to_date(library: str, wanted: Iterable[tuple[str, str]]) -> None:
+HEADER = ("neuron", "options", "equal", "note")
+
+
+def up_to_date(library: str, wanted: Iterable[tuple[str, str]], header: Iterable[str] = HEADER) -> None:
     """Compare the table of the page with the rows of this run, or write it where HSNN_WRITE_DOCS=1.
 
     `wanted` are the neurons and options of all rows: where not all of their tests ran, there is nothing to compare.
@@ -37,7 +40,7 @@ def up_to_date(library: str, wanted: Iterable[tuple[str, str]]) -> None:
     rows = sorted(found for key, found in ROWS.items() if key[0] == library)
     if {found[1:3] for found in rows} != set(wanted):
         pytest.skip("only a part of the table ran")
-    table = ["| neuron | options | equal | note |", "|---|---|---|---|"]
+    table = [f"| {' | '.join(header)} |", "|---|---|---|---|"]
     table += [f"| {found.neuron} | {found.options or 'default'} | {found.equal} | {found.note} |" for found in rows]
     before, start, rest = PAGE.read_text("utf-8").partition(f"<!-- table: {library} -->\n")
     assert start, f"docs/frontends.md has no place for the table of {library}"

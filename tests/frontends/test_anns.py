@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ann_models import INPUTS, MODELS, resnet
+from dialect_rows import row, up_to_date
 from test_capture import randomize
 from torch import nn
 
@@ -69,21 +70,19 @@ def compiled(name):
 def test_compiles_or_says_why_not(name):
     yes, what = compiled(name)
     assert yes is MODELS[name][2], what
-    if not yes:
+    if yes:
+        chip = sum(node.on_chip for node in what.graph)
+        note = f"{chip} nodes on the chip, {len(what.graph) - chip} on the host"
+    else:
         assert what.code in ("E0430", "E0216", "E0434"), what
         assert what.message
+        note = f"{what.code}: {what.message.partition(';')[0]}"
+    row("torch", name, "yes", yes, note)
 
 
-def ann_rows():
-    """Rows (network, compiles for Loihi 2, reason or what runs where) of a table of these networks."""
-    rows = []
-    for name in MODELS:
-        yes, what = compiled(name)
-        if yes:
-            chip = sum(node.on_chip for node in what.graph)
-            what = f"{chip} nodes on the chip, {len(what.graph) - chip} on the host"
-        rows.append((name, "yes" if yes else "no", what if yes else f"{what.code}: {what.message}"))
-    return rows
+def test_table_is_up_to_date():
+    header = ("network", "captured graph equals PyTorch", "compiles for Loihi 2", "where it runs, or why it does not")
+    up_to_date("torch", [(name, "yes") for name in MODELS], header)
 
 
 def test_a_chip_segment_behind_host_calls_runs():
