@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 PASSES: dict[str, str] = {
     "remove-noops": "noops:RemoveNoOps",
     "fold-batchnorm": "batchnorm:FoldBatchNorm",
+    "lower-max-pooling": "max_pooling:LowerMaxPooling",
     "partition": "partition:Partition",
     "convert-activations": "activations:ConvertActivations",
     "calibrate-thresholds": "thresholds:CalibrateThresholds",

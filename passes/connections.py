@@ -14,6 +14,7 @@ from hsnn_compiler.ir.ops import bias_of
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.passes.batchnorm import scale_rows, with_weights
+from hsnn_compiler.passes.synapse_chains import merge_chains
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class LowerConnections(Pass):
 
     A synapse op with several inputs is split, one per input (only the first keeps the bias); one with
     several outputs is copied per output; neurons that feed neurons directly get one-to-one synapses
-    of weight 1. Thresholds that differ within a population are divided out of the incoming weights
-    and biases, because the chip has one threshold per population: theta -> 1, W -> W / theta.
+    of weight 1; layers of weights without neurons between become one. Thresholds that differ within a
+    population are divided out of the incoming weights and biases, because the chip has one threshold per
+    population: theta -> 1, W -> W / theta.
     """
 
     name: ClassVar[str] = "lower-connections"
@@ -34,12 +36,15 @@ class LowerConnections(Pass):
         """See the class."""
         graph = graph.copy()
         changed = _direct_connections(graph) + _several_inputs(graph) + _several_outputs(graph)
+        graph, merged = merge_chains(graph)
         stuck = [node for node in graph if node.is_synapse and node.on_chip and _feeds_no_neuron(graph, node)]
         findings = tuple(_two_synapses_in_a_row(node) for node in stuck)
         equalised = [] if stuck else [node.name for node in graph if node.is_spiking and equalise(graph, node)]
         notes = []
         if changed:
             notes.append(f"{count(changed, 'connection')} given synapses of their own")
+        if merged:
+            notes.append(f"{count(merged, 'layer')} of weights merged into the next, with no neurons between")
         if equalised:
             notes.append(f"thresholds per channel divided into the weights of {count(len(equalised), 'population')}")
         return PassResult(graph, bool(notes), tuple(notes), findings)

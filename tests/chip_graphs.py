@@ -89,7 +89,7 @@ def _population(graph: Graph, p: Picks, name: str, shape: Shape, feeds: Sequence
         bias_mant=bias.astype(np.int32),
         bias_exp=bias_exp,
         scale=1.0,
-        taken=p.choice([None, None, 0, 5000, 2**23]) if reset == "subtract" else None,
+        taken=(None, 5000, None, 2**23)[abs(v_init) % 4] if reset == "subtract" else None,
     )
     op = nir.IF(r=parameter, v_threshold=parameter, v_reset=0 * parameter) if spiking else nir.I(r=parameter)
     graph.add(Node(name, op, dynamics=Dynamics(integrator="none", reset=reset), placement=CHIP, quant=quant), *feeds)

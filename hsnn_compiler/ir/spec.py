@@ -80,7 +80,7 @@ SPEC: dict[str, OpSpec] = {
     "GELU":      _row(SOME, ANY,   LINEAR,          "host"),
     "Softmax":   _row(SOME, ANY,   LINEAR,          "host"),
     "LayerNorm": _row(SOME, ANY,   LINEAR,          "host"),
-    "MaxPool2d": _row(SOME, ANY,   SAME,            "host"),
+    "MaxPool2d": _row(SOME, ANY,   SAME,            "emulated for spikes: neurons that fire if any in the window does"),
     "Concat":    _row(SOME, ANY,   SAME,            "host"),
     "HostCall":  _row(SOME, ANY,   LINEAR,          "host"),
     "Spread":    _row(SOME, ANY,   SAME,            "native: where axons lead"),

@@ -273,7 +273,7 @@ MODELS = {
         lambda: nn.Sequential(
             conv_norm(3, 6, act=nn.ReLU6), InvertedResidual(6, 6, 1), InvertedResidual(6, 8, 2),
             conv_norm(8, 12, 1, act=nn.ReLU6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(12, 5),
-        ), "image", False),
+        ), "image", True),
     "MobileNetV3": (
         lambda: nn.Sequential(
             conv_norm(3, 6, act=nn.Hardswish), SqueezeExcite(6), conv_norm(6, 8, act=nn.Hardswish),
@@ -289,7 +289,7 @@ MODELS = {
     "Vision Transformer, products, then ReLU layers": (lambda: ViT(Attention, relu_tail(8)), "image", True),
     "MLP-Mixer": (Mixer, "image", False),
     "1-d convolutions": (series_net, "series", True),
-    "1-d convolutions, average pooling": (lambda: series_net(nn.AvgPool1d(2)), "series", False),
+    "1-d convolutions, average pooling": (lambda: series_net(nn.AvgPool1d(2)), "series", True),
     "1-d convolutions, max pooling": (lambda: series_net(nn.MaxPool1d(2)), "series", True),
     "MLP": (lambda: nn.Sequential(nn.Flatten(), relu_tail(54)), "series", True),
     "LSTM": (lambda: Recurrent(nn.LSTM), "rows", False),

@@ -19,6 +19,7 @@ from spikingjelly.activation_based.model import (  # noqa: E402
     spiking_vgg,
 )
 
+from hsnn_compiler import compile  # noqa: A004, E402
 from hsnn_compiler.frontends.torch import capture  # noqa: E402
 from hsnn_compiler.reference.float_executor import FloatExecutor  # noqa: E402
 
@@ -132,6 +133,19 @@ def test_spiking_resnet18(form):
     torch.manual_seed(1)
     took = check(spiking_resnet.spiking_resnet18(num_classes=10, **IF), form)
     assert took < 10
+
+
+def test_spiking_resnet18_compiles():
+    """Max pooling of its spikes included; before quantisation nothing is lost."""
+    torch.manual_seed(1)
+    net = lively(spiking_resnet.spiking_resnet18(num_classes=10, **IF), (3, 32, 32))
+    model, x = Repeated(net).eval(), torch.rand(8, 3, 32, 32)
+    program = compile(model, calibration=x.numpy())
+    assert not program.graph.of_kind("MaxPool2d")
+    with torch.no_grad():
+        expected = model(x).numpy()
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(program.simulate(x.numpy(), "float").output, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("cnf", "form"), [("ADD", Repeated), ("ADD", Looped), ("AND", Repeated), ("IAND", Series)])

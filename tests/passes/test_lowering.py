@@ -102,13 +102,21 @@ def test_neurons_that_feed_neurons_get_one_to_one_synapses() -> None:
         assert_same_function(graph, after, np.abs(samples(graph)))
 
 
-def test_two_layers_of_weights_in_a_row_are_refused() -> None:
+def test_two_layers_of_weights_in_a_row_become_one() -> None:
     net = Net((4,), timesteps=5).encode().neuron("a").linear("l1", 3)
     graph = net.linear("l2", 3).neuron("b").done("sum")
+    after = lower(graph)
+    assert "l1" not in after
+    assert_same_function(graph, after, np.abs(samples(graph)))
+
+
+def test_convolutions_in_a_row_that_cannot_become_one_are_refused() -> None:
+    net = Net((2, 6, 6), timesteps=5).encode().neuron("a").conv("c1", 3)
+    graph = net.conv("c2", 3, padding=1).neuron("b").done("sum")
     with pytest.raises(HsnnError) as error:
         lower(graph)
     assert [finding.code for finding in error.value.findings] == ["E0434"]
-    assert error.value.findings[0].node == "l1"
+    assert error.value.findings[0].node == "c1"
 
 
 def test_the_readout_is_the_mean_of_what_arrives() -> None:

@@ -130,7 +130,7 @@ def test_a_single_output_has_an_error_and_no_classes():
 def test_a_model_of_one_step_per_call_is_called_once_per_step():
     snn = pytest.importorskip("snntorch")
     torch.manual_seed(0)
-    neuron = {"beta": 0.9, "init_hidden": True, "reset_delay": False}
+    neuron = {"beta": 0.9, "init_hidden": True}
     model = torch.nn.Sequential(
         torch.nn.Linear(4, 20), snn.Leaky(**neuron), torch.nn.Linear(20, 4), snn.Leaky(**neuron)
     ).eval()

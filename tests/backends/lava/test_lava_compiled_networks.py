@@ -12,6 +12,7 @@ from value_graphs import Net, run_passes
 
 from hsnn_compiler.ir import Dynamics, Graph
 from hsnn_compiler.ir.ops import Add, BatchNorm, ReLU
+from hsnn_compiler.passes.batchnorm import with_weights
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
 
 pytestmark = pytest.mark.usefixtures("fast_lava")
@@ -37,11 +38,13 @@ def direct_snn(seed: int) -> Graph:
 
 def currents_with_memory(seed: int) -> Graph:
     net = Net((2, 9), timesteps=8, seed=seed).encode().conv("c0", 4, padding=1, stride=2)
-    for i in range(2):
-        ones = np.ones(1)
-        op = nir.CubaLIF(3 * ones, 6 * ones, 6 * ones, 0 * ones, 0.3 * ones, 0 * ones, 3 * ones)
-        net.add(f"n{i}", op, dynamics=Dynamics(reset="subtract", v_init=0.1))
-        net = net.conv("c1", 2) if i == 0 else net.flatten()
+    ones = np.ones(1)
+    lif = nir.LIF(6 * ones, 6 * ones, 0 * ones, 0.3 * ones, 0 * ones)
+    cuba = nir.CubaLIF(3 * ones, 6 * ones, 6 * ones, 0 * ones, 0.3 * ones, 0 * ones, 3 * ones)
+    net.add("n0", lif, dynamics=Dynamics(reset="subtract", v_init=0.1)).conv("c1", 2)
+    weights = net.graph["c1"].op
+    net.graph.update("c1", op=with_weights(weights, weights.weight, 0 * weights.bias))  # none through a current
+    net.add("n1", cuba, dynamics=Dynamics(reset="subtract", v_init=0.1)).flatten()
     li = nir.LI(tau=5 * np.ones(1), r=np.ones(1), v_leak=np.zeros(1))
     return net.linear("fc", 3).add("li", li, dynamics=Dynamics(reset="none")).done("last")
 

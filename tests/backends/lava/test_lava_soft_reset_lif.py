@@ -44,7 +44,7 @@ def replay_fixed(a: np.ndarray, p: dict[str, Any], soft: bool) -> tuple[np.ndarr
         v = as_int32(shrink(v, 4096 - p["dv"]) + u + p["bias_mant"] * 2 ** p["bias_exp"])
         v = np.minimum(np.maximum(v, -LIMIT + 1), LIMIT - 1)
         s = v > threshold
-        v = np.where(s, v - threshold if soft else 0, v)
+        v = np.where(s, v - (threshold if p["taken"] is None else p["taken"]) if soft else 0, v)
         rows.append((s, u, v))
     s_all, u_all, v_all = (np.stack(column) for column in zip(*rows, strict=True))
     return s_all, u_all, v_all
@@ -68,7 +68,14 @@ def step_model(
     model_class: type, a: np.ndarray, p: dict[str, Any], dtype: type
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """s, u, v of every step, from a Lava process model."""
-    model: Any = model_class({"reset_interval": p["interval"], "reset_offset": p["offset"], "v_init": p["v_init"]})
+    model: Any = model_class(
+        {
+            "reset_interval": p["interval"],
+            "reset_offset": p["offset"],
+            "v_init": p["v_init"],
+            "taken": p["taken"],
+        }
+    )
     port = _Port(a.astype(dtype))
     model.a_in = model.s_out = port
     model.u, model.v = np.zeros(N, dtype), np.full(N, p["v_init"], dtype)
@@ -106,6 +113,7 @@ def fixed_cases(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any]]:
         "v_init": draw(st.integers(-LIMIT + 1, LIMIT - 1) | st.integers(-9000, 9000)),
         "interval": draw(st.integers(1, 9)),
         "offset": draw(st.integers(0, 20)),
+        "taken": draw(st.sampled_from([None, 0, 64 * 300, LIMIT])),
     }
     return rng.integers(-reach, reach, (STEPS, N)), p
 
@@ -145,7 +153,7 @@ def test_lava_own_lif_reset(case: tuple[np.ndarray, dict[str, Any]]) -> None:
 
 def test_the_cases_reach_wrap_and_saturation() -> None:
     a = np.full((4, N), 2**17 + 1)
-    p: dict[str, Any] = {"du": 4095, "dv": 0, "vth": 131071, "v_init": 0, "interval": None, "offset": 0}
+    p: dict[str, Any] = {"du": 4095, "dv": 0, "vth": 131071, "v_init": 0, "interval": None, "offset": 0, "taken": None}
     p |= {"bias_mant": np.zeros(N, int), "bias_exp": np.zeros(N, int)}
     _, u, v = step_model(models().PySoftResetLIFModelFixed, a, p, np.int32)
     assert u[0, 0] == -LIMIT + 64
@@ -164,7 +172,7 @@ def test_soft_reset_floating(seed: int, interval: int | None) -> None:
         "vth": rng.random() + 0.1,
         "v_init": rng.normal(),
     }
-    p |= {"interval": interval, "offset": int(rng.integers(12))}
+    p |= {"interval": interval, "offset": int(rng.integers(12)), "taken": (None, 0.7)[seed % 2]}
     p |= {"bias_mant": rng.normal(size=N), "bias_exp": np.zeros(N)}
     u, v = np.zeros(N), np.full(N, p["v_init"])
     got = step_model(models().PySoftResetLIFModelFloat, a, p, float)
@@ -174,6 +182,6 @@ def test_soft_reset_floating(seed: int, interval: int | None) -> None:
         u = u * (1 - p["du"]) + a[t - 1]
         v = v * (1 - p["dv"]) + u + p["bias_mant"]
         s = v > p["vth"]
-        v = v - p["vth"] * s
+        v = v - (p["vth"] if p["taken"] is None else p["taken"]) * s
         for mine, wanted in zip(got, (s, u, v), strict=True):
             np.testing.assert_allclose(mine[t - 1], wanted, rtol=1e-12, atol=1e-12)

@@ -1,0 +1,59 @@
+"""Max pooling of spikes as neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import nir
+import numpy as np
+
+from hsnn_compiler.ir.dynamics import Dynamics
+from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.ir.shapes import pair
+from hsnn_compiler.ir.types import Coding
+from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
+
+
+@dataclass(frozen=True)
+class LowerMaxPooling(Pass):
+    """Replace max pooling of spikes by neurons that fire if any neuron of their window does.
+
+    max_i s_i = [sum_i s_i > 1/2] for s_i in {0, 1}: a depthwise convolution with weights 1, and neurons of
+    threshold 1/2 that keep nothing from step to step. It costs one step of latency, and a neuron per window.
+    Max pooling of currents or values stays, and the partition says why it is in the way.
+    """
+
+    name: ClassVar[str] = "lower-max-pooling"
+    requires: ClassVar[tuple[str, ...]] = ("typed",)
+
+    def run(self, graph: Graph, context: PassContext) -> PassResult:
+        """See the class."""
+        graph = graph.copy()
+        pools = [node for node in graph.of_kind("MaxPool2d") if _takes_spikes(graph, node)]
+        for node in pools:
+            _as_neurons(graph, node)
+        notes = (f"{count(len(pools), 'max pooling')} of spikes made neurons",) if pools else ()
+        return PassResult(infer_types(graph) if pools else graph, bool(pools), notes)
+
+
+def _takes_spikes(graph: Graph, node: Node) -> bool:
+    sources = graph.predecessors(node.name)
+    return len(sources) == 1 and sources[0].type is not None and sources[0].type.coding is Coding.SPIKES
+
+
+def _as_neurons(graph: Graph, node: Node) -> None:
+    op, shape = node.op, graph.predecessors(node.name)[0].shape
+    ones = np.ones((shape[0], 1, *pair(op.kernel_size)))
+    conv = nir.Conv2d(shape[1:], ones, pair(op.stride), pair(op.padding), (1, 1), shape[0], np.zeros(shape[0]))
+    window = Node(graph.unique(f"{node.name}.window"), conv, source=node.source)
+    (feed,) = graph.in_edges(node.name)
+    graph.insert_on(feed, window)
+    one = np.ones((1, 1, 1))
+    graph.update(
+        node.name,
+        op=nir.LIF(tau=one, r=one, v_leak=0 * one, v_threshold=0.5 * one, v_reset=0 * one),
+        dynamics=Dynamics(integrator="none", decay=0.0, gain=1.0, leak=0.0, reset="zero"),
+        was=op,
+    )
