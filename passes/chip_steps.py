@@ -58,6 +58,8 @@ def beyond_the_chip(step: StepCoefficients) -> Iterator[tuple[str, str, str, str
             "reset_at=spike, or before, or after with reset by subtraction, which give the same spikes",
             "--dynamics reset_at=spike",
         )
+    if step.reset_current:
+        yield "E0453", "a reset of the synaptic current", "reset_current=no", "--dynamics reset_current=no"
     if step.max_spikes != 1:
         yield "E0453", "several spikes in one step", "max_spikes=1", "--dynamics max_spikes=1"
     if step.refractory:

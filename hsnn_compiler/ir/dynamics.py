@@ -73,6 +73,8 @@ class Dynamics:
         refractory: steps after a spike in which v is held and nothing fires.
         v_min: lower bound of v before the test, None for none.
         current_first: whether v sees the synaptic current of this step (True) or of the step before.
+        reset_current: whether a reset to zero in the next step (`reset_at` "after") is one of the synaptic current
+            too (snnTorch's Alpha).
     """
 
     dt: float = 1.0
@@ -93,6 +95,7 @@ class Dynamics:
     refractory: int = _quiet(0)
     v_min: float | np.ndarray | None = None
     current_first: bool = _quiet(True)
+    reset_current: bool = _quiet(False)
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -115,6 +118,12 @@ class Dynamics:
                 f"reset_at=undelayed with reset={self.reset}, max_spikes={self.max_spikes}, "
                 f"refractory={self.refractory}, v_min={self.v_min}",
                 supported="reset=subtract, one spike per step, no refractory steps, no v_min",
+            )
+        if self.reset_current and (self.reset, self.reset_at) != ("zero", "after"):
+            raise refuse(
+                "E0210",
+                f"reset_current with reset={self.reset}, reset_at={self.reset_at}",
+                supported="reset=zero, reset_at=after",
             )
         if self.max_spikes < 0 or self.refractory < 0:
             raise refuse("E0210", f"max_spikes={self.max_spikes}, refractory={self.refractory}", supported="0 or more")
@@ -145,6 +154,7 @@ class StepCoefficients:
     max_spikes: int
     refractory: int
     current_first: bool
+    reset_current: bool
 
     @property
     def is_basic(self) -> bool:
@@ -154,6 +164,7 @@ class StepCoefficients:
             and not self.refractory
             and self.v_min is None
             and self.current_first
+            and not self.reset_current
             and self.current_leak is None
             and self.u_init is None
             and (self.reset_at == "spike" or self.reset == "none")
@@ -214,6 +225,7 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
         max_spikes=dynamics.max_spikes,
         refractory=dynamics.refractory if spikes else 0,
         current_first=dynamics.current_first,
+        reset_current=dynamics.reset_current and spikes and current_decay is not None,
     )
 
 

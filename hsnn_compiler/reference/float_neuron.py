@@ -103,6 +103,8 @@ class FloatNeuron:
         v = integrated if state.held is None else torch.where(state.held > 0, v, integrated)
         if state.fired is not None and c.reset_at in ("after", "undelayed"):
             v = self._reset(v, state.fired)
+            if c.reset_current:
+                state.u = torch.where(state.fired > 0, torch.zeros_like(state.u), state.u)
         if self.v_min is not None:
             v = torch.maximum(v, self.v_min)
         if self.threshold is None:

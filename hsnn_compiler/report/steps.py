@@ -51,6 +51,7 @@ def _fire(step: StepCoefficients, threshold: np.ndarray) -> str:
         "none": "no reset",
         "value": f"v = {_span(step.v_reset)}",
     }[step.reset]
+    what += " and u = 0" if step.reset_current else ""
     return f"v {test} {_span(threshold)}{fits}: {what}{'' if step.reset == 'none' else _WHEN[step.reset_at]}"
 
 

@@ -55,6 +55,8 @@ class Neuron:
             self.v = left * start + gain * goes + leak
         if how["reset_at"] == "after" and self.fired:
             self.v = self.reset(self.v, self.fired)
+            if how["reset_current"] and self.kind == "CubaLIF":
+                self.u = 0.0
         if how["v_min"] is not None and self.v < how["v_min"]:
             self.v = how["v_min"]
         if self.kind not in SPIKING:

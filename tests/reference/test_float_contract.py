@@ -55,11 +55,13 @@ def neuron(p: Picks, kind: str, n: int) -> tuple[Any, Dynamics]:
     if undelayed:
         del maybe["v_min"]
     given = {} if crossing else {key: make() for key, make in maybe.items() if p.flag(4)}
+    reset_at = "crossing" if crossing else "undelayed" if undelayed else p.choice(["spike", "before", "after"])
     return op, Dynamics(
         dt=p.choice([1.0, 0.5]),
         integrator="exact" if crossing else p.choice(["euler", "exact", "none"]),
         reset=reset,
-        reset_at="crossing" if crossing else "undelayed" if undelayed else p.choice(["spike", "before", "after"]),
+        reset_at=reset_at,
+        reset_current=(reset, reset_at) == ("zero", "after") and p.flag(),
         threshold_test=p.choice([">", ">="]),
         v_init=p.choice([0.0, 0.25, some(0, -0.25)]),
         if_rate=p.choice(["second", "step"]),
