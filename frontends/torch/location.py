@@ -34,6 +34,17 @@ def caller(stop: FrameType | None) -> Place:
     return "", 0
 
 
+def custom_function(stop: FrameType | None) -> str:
+    """Name of the innermost ``torch.autograd.Function`` that runs, or an empty string."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame is not stop:
+        context = frame.f_locals.get("ctx")
+        if isinstance(context, torch.autograd.function.FunctionCtx):
+            return type(context).__name__.removesuffix("Backward")
+        frame = frame.f_back
+    return ""
+
+
 def raised(error: BaseException, stop: FrameType | None) -> Place:
     """File and line of the user's code in which an exception came up (innermost such frame)."""
     place: Place = ("", 0)

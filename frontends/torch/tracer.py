@@ -128,7 +128,8 @@ class Tracer:
     def report(self, problem: Unsupported, where: str = "", always: bool = False) -> int:
         """Note a problem of the running call; returns the finding's number."""
         place = Source("", *location.caller(self.frame))
-        where = where or f"{self.path} (forward)".strip()
+        function = location.custom_function(self.frame)
+        where = where or f"{self.path} ({f'{function}.' if function else ''}forward)".strip()
         finding = Finding(problem.code, problem.message, where, place, problem.supported, problem.suggestion)
         self.findings.append(finding)
         if always:

@@ -77,7 +77,7 @@ def command(
         out.print("[bold]Findings[/bold]")
         show_findings((*captured.findings, *program.findings))
         out.print()
-    _finish(out, program, None if dry_run else directory, calib, dump_ir)
+    _finish(out, program, model, None if dry_run else directory, calib, dump_ir)
 
 
 def make_options(
@@ -140,7 +140,9 @@ def _report(out: Console, program: Program) -> None:
         print_table(out, table)
 
 
-def _finish(out: Console, program: Program, directory: Path | None, calib: Path | None, dump_ir: Path | None) -> None:
+def _finish(
+    out: Console, program: Program, model: Path, directory: Path | None, calib: Path | None, dump_ir: Path | None
+) -> None:
     from hsnn_compiler.bundle import MANIFEST
 
     if dump_ir:
@@ -165,6 +167,9 @@ def _finish(out: Console, program: Program, directory: Path | None, calib: Path 
     out.print("\n[bold]Next[/bold]")
     out.print(f"  {run}", soft_wrap=True)
     out.print(f"  {run} --backend lava --limit 20 --compare", soft_wrap=True)
+    verify = f"hsnn-compile verify {shlex.quote(str(directory))} --against {shlex.quote(str(model))}"
+    data = f"--data {shlex.quote(str(calib or 'test.npz'))}" + (f" --calib {shlex.quote(str(calib))}" if calib else "")
+    out.print(f"  {verify} {data}", soft_wrap=True)
 
 
 def _print_json(program: Program, directory: Path, dry_run: bool) -> None:
