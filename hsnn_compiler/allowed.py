@@ -49,8 +49,8 @@ _RESAVE = (
 )
 _OURS = ("torch", "hsnn_compiler", "numpy")
 """Packages of which the list above says what is allowed."""
-_LIBRARIES = ("sinabs", "spikingjelly")
-"""Libraries of spiking neurons whose layers lie in many modules."""
+_LIBRARIES = ("spikingjelly",)
+"""Libraries of spiking neurons whose layers, all of them modules, lie in many files."""
 _HINTS = {
     "builtins.getattr": "It stands for a nested class, a bound method, a hook, an uninitialised lazy layer"
     " or a function such as torch.relu kept as an attribute. " + _RESAVE,
@@ -150,7 +150,8 @@ def _foreign(name: Global, called: bool, modules: Sequence[str], source: Source)
         "." in name.name  # attribute access: no class that torch.save wrote is named like this
         or package in sys.stdlib_module_names - {"__main__"}
         or package in _OURS
-        or name.module in modules  # named, and still not one of its layer classes
+        # Named, and still not one of its layer classes.
+        or any(name.module == module or name.module.startswith(f"{module}.") for module in modules)
     ):
         return Finding(
             "E0303",

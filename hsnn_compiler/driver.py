@@ -247,7 +247,7 @@ def _check_options(graph: Graph, options: Options, passes: Sequence[Pass]) -> No
             "the input has a time axis, and a bundle's chip gets values, once per sample",
             node=node.name,
             supported="models that take one input per sample and repeat it (direct coding)",
-            suggestion=f"hsnn-compile simulate {graph.name}.pt --backend reference (or lava) runs it on the integers",
+            suggestion="hsnn-compile simulate MODEL --axes TB --data FILE --backend reference runs its integers",
         )
         for node in graph.of_kind("Input")
         if node.type is not None and node.type.coding.per_step

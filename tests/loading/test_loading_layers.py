@@ -16,6 +16,7 @@ from loading_cases import refusal, saved
 from torch import nn
 
 import hsnn_compiler.nn as snn
+from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.loading import load_model
 
 # Whole modules of torch.nn and hsnn_compiler.nn
@@ -111,3 +112,20 @@ def test_what_the_process_admitted_before_stays_admitted(tmp_path: Path) -> None
     before = set(map(str, torch.serialization.get_safe_globals()))
     load_model(saved(tmp_path / "m.pt", nn.Sequential(nn.ReLU(), nn.Tanh())))
     assert set(map(str, torch.serialization.get_safe_globals())) == before
+
+
+def test_a_named_package_stands_for_its_modules_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers of a library lie in many modules: naming the package admits them, but not one that begins alike."""
+    for package in ("spikes", "spikes_other"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("")
+        (tmp_path / package / "layers.py").write_text("from torch import nn\n\n\nclass Pass(nn.Identity):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for package in ("spikes", "spikes_other"):
+        layers = importlib.import_module(f"{package}.layers")
+        torch.save(torch.nn.Sequential(layers.Pass()), tmp_path / f"{package}.pt")
+    assert type(load_model(tmp_path / "spikes.pt", modules=["spikes"]).module[0]).__name__ == "Pass"
+    with pytest.raises(HsnnError) as error:
+        load_model(tmp_path / "spikes_other.pt", modules=["spikes"])
+    assert [finding.code for finding in error.value.findings] == ["E0302"]
