@@ -6,15 +6,15 @@ The command line is a thin skin over `compile`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hsnn_compiler.data import digest_of
 from hsnn_compiler.diagnostics import Finding, HsnnError, refuse
 from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.options import Options
 from hsnn_compiler.passes.base import Pass, PassContext, Progress, no_progress
 from hsnn_compiler.passes.layer_options import check_layer_options
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline, to_text
@@ -29,30 +29,6 @@ ASSUMED_SAMPLES = 64
 EXAMPLE_SAMPLES = 2
 FEW_SAMPLES = 16
 OVERFLOW_SAMPLES = 32
-RESETS = ("subtract", "zero")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for.
-
-    Attributes:
-        target: name of the target.
-        timesteps: steps per sample; None keeps the model's own, or 16 for an ANN.
-        pipeline: pipeline text.
-        layers: ``{layer: {key: value}}``, see ``hsnn-compile passes`` for the keys.
-        reset: reset of converted activations, ``subtract`` or ``zero`` (native on Loihi 2).
-        seed: of what is random: the made-up calibration data.
-        batch_size: samples per batch in calibration.
-    """
-
-    target: str = "loihi2"
-    timesteps: int | None = None
-    pipeline: str = DEFAULT_PIPELINE
-    layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    reset: str = "subtract"
-    seed: int = 0
-    batch_size: int = 128
 
 
 @dataclass(frozen=True)
@@ -75,6 +51,9 @@ def compile(  # noqa: A001
     layers: Mapping[str, Mapping[str, str]] | None = None,
     reset: str = "subtract",
     seed: int = 0,
+    coding: str = "rate",
+    max_spikes: int = 1,
+    encode: str = "current",
     name: str = "model",
 ) -> Program:
     """Compile a trained network.
@@ -91,12 +70,15 @@ def compile(  # noqa: A001
         layers: see `Options`.
         reset: see `Options`.
         seed: see `Options`.
+        coding: see `Options`.
+        max_spikes: see `Options`.
+        encode: see `Options`.
         name: name of the model.
 
     Raises:
         HsnnError: with all findings of the stage that refuses.
     """
-    options = Options(target, timesteps, pipeline, layers or {}, reset, seed)
+    options = Options(target, timesteps, pipeline, layers or {}, reset, seed, coding, max_spikes, encode)
     findings: Sequence[Finding] = ()
     if isinstance(model, (str, Path)):
         raise refuse(
@@ -158,6 +140,9 @@ def lower(
         target=load_target(options.target),
         layers=options.layers,
         reset=options.reset,
+        coding=options.coding,
+        max_spikes=options.max_spikes,
+        encode=options.encode,
         batch_size=options.batch_size,
         progress=hooks.progress,
     )
@@ -179,7 +164,7 @@ def lower(
         floating=floating,
         target=options.target,
         source=dict(source or {}),
-        options=_plain(options, passes, None if assumed else calibration),
+        options=options.plain(to_text(passes), None if assumed else calibration),
         stages=tuple(records),
         findings=tuple(findings),
         example=calibration[:EXAMPLE_SAMPLES],
@@ -191,22 +176,6 @@ def load(directory: str | Path) -> Program:
     from hsnn_compiler.bundle import read_bundle
 
     return read_bundle(directory)
-
-
-def parse_layers(texts: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Read ``NAME:key=value`` options (several keys with commas). E0211 names all that are not understood."""
-    layers: dict[str, dict[str, str]] = {}
-    findings = []
-    for text in texts:
-        name, colon, settings = text.rpartition(":")
-        pairs = [item.partition("=") for item in settings.split(",")]
-        if not colon or not all(equals and key.strip() for key, equals, _ in pairs):
-            findings.append(Finding("E0211", f"{text!r} not understood", supported="NAME:key=value"))
-            continue
-        layers.setdefault(name, {}).update({key.strip(): value.strip() for key, _, value in pairs})
-    if findings:
-        raise HsnnError(findings)
-    return layers
 
 
 def assume_calibration(graph: Graph, seed: int) -> np.ndarray:
@@ -236,11 +205,7 @@ def _doubts(calibration: np.ndarray) -> list[Finding]:
 
 
 def _check_options(graph: Graph, options: Options, passes: Sequence[Pass]) -> None:
-    findings = []
-    if options.timesteps is not None and (not isinstance(options.timesteps, int) or options.timesteps < 1):
-        findings.append(Finding("E0217", f"{options.timesteps} time steps", supported="1 or more"))
-    if options.reset not in RESETS:
-        findings.append(Finding("E0217", f"reset {options.reset!r}", supported=", ".join(RESETS)))
+    findings = options.problems()
     findings += [
         Finding(
             "E0437",
@@ -285,16 +250,3 @@ def _check_overflow(graph: Graph, samples: np.ndarray) -> list[Finding]:
         for name, count in counts.items()
         if count
     ]
-
-
-def _plain(options: Options, passes: Sequence[Pass], calibration: np.ndarray | None) -> dict[str, Any]:
-    """What was asked for, as the manifest keeps it; `calibration` is None where noise stood in for it."""
-    return {
-        "timesteps": options.timesteps,
-        "pipeline": to_text(passes),
-        "layers": {name: dict(settings) for name, settings in options.layers.items()},
-        "reset": options.reset,
-        "seed": options.seed,
-        "calibration": "assumed: uniform noise" if calibration is None else "given",
-        "calibration_sha256": None if calibration is None else digest_of(calibration),
-    }

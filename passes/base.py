@@ -37,6 +37,9 @@ class PassContext:
         target: profile of the chip (see `hsnn_compiler.targets`).
         layers: options per layer from ``--layer NAME:key=value``.
         reset: ``"subtract"`` or ``"zero"``, for converted activations.
+        coding: ``"rate"`` or ``"ttfs"``, what the spikes of converted activations mean.
+        max_spikes: most spikes of one step of converted activations; more than 1 are one spike with a payload.
+        encode: how an analog input reaches the chip, see `hsnn_compiler.driver.ENCODINGS`.
         batch_size: samples per batch when data is run through the graph.
         progress: called as (what, done, total).
     """
@@ -47,6 +50,9 @@ class PassContext:
     target: Target = field(default_factory=lambda: load_target("loihi2"))
     layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reset: str = "subtract"
+    coding: str = "rate"
+    max_spikes: int = 1
+    encode: str = "current"
     batch_size: int = 128
     progress: Progress = no_progress
 

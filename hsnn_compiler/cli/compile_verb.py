@@ -81,15 +81,25 @@ def command(
 
 
 def make_options(
-    target: str, timesteps: int | None, reset: str, layers: tuple[str, ...], pipeline: str | None, seed: int
+    target: str,
+    timesteps: int | None,
+    reset: str,
+    coding: str,
+    max_spikes: int,
+    encode: str,
+    layers: tuple[str, ...],
+    pipeline: str | None,
+    seed: int,
 ) -> Any:
     """The driver's options from those of the command line."""
-    from hsnn_compiler.driver import Options, parse_layers
+    from hsnn_compiler.options import Options, parse_layers
     from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
     from hsnn_compiler.targets import load_target
 
     load_target(target)  # refuse an unknown one before anything is read
-    return Options(target, timesteps, pipeline or DEFAULT_PIPELINE, parse_layers(layers), reset, seed)
+    return Options(
+        target, timesteps, pipeline or DEFAULT_PIPELINE, parse_layers(layers), reset, seed, coding, max_spikes, encode
+    )
 
 
 class _Dump:

@@ -103,6 +103,29 @@ def compile_options(function: F) -> F:
                 help="Reset of converted activations; zero is native on Loihi 2, subtract is more accurate.",
             ),
             click.option(
+                "--coding",
+                type=click.Choice(["rate", "ttfs"]),
+                default="rate",
+                show_default=True,
+                help="Spikes of converted activations: their rate, or the time of a single one (time to first spike).",
+            ),
+            click.option(
+                "--max-spikes",
+                type=click.IntRange(1, 255),
+                default=1,
+                show_default=True,
+                metavar="N",
+                help="Most spikes of a converted neuron in one step; more than 1 go as one graded spike.",
+            ),
+            click.option(
+                "--encode",
+                type=click.Choice(["current", "host", "bitplane", "rate", "ttfs", "delta", "auto"]),
+                default="current",
+                show_default=True,
+                help="How an analog input reaches the chip: as a bias current, as spikes of first neurons on the "
+                "host, or as events; auto measures them.",
+            ),
+            click.option(
                 "--layer",
                 "layers",
                 multiple=True,

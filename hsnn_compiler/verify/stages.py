@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hsnn_compiler.data import digest_of
-from hsnn_compiler.driver import Hooks, Options, lower
+from hsnn_compiler.driver import Hooks, lower
 from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.options import Options
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, converted_neurons
 from hsnn_compiler.passes.base import BOUNDED, EXACT, LOSSY, Progress
 from hsnn_compiler.passes.pipeline import Stage as Executed
@@ -56,18 +57,11 @@ class Recompiled:
 
 def options_of(program: Program, layers: Mapping[str, Mapping[str, str]] | None = None) -> Options:
     """The options a program was compiled with, as its manifest has them; `layers` are added to those of layers."""
-    known = program.options
-    merged = {name: dict(keys) for name, keys in known.get("layers", {}).items()}
+    known = Options.from_plain(program.target, program.options)
+    merged = {name: dict(keys) for name, keys in known.layers.items()}
     for name, keys in (layers or {}).items():
         merged.setdefault(name, {}).update(keys)
-    return Options(
-        target=program.target,
-        timesteps=known.get("timesteps"),
-        pipeline=known["pipeline"],
-        layers=merged,
-        reset=known.get("reset", "subtract"),
-        seed=known.get("seed", 0),
-    )
+    return replace(known, layers=merged)
 
 
 def recompile(

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from hsnn_compiler.diagnostics import HsnnError
-from hsnn_compiler.driver import Options, lower
+from hsnn_compiler.driver import lower
 from hsnn_compiler.frontends.torch import capture
 from hsnn_compiler.ir.dynamics import Dynamics, discretize
 from hsnn_compiler.ir.graph import Edge
 from hsnn_compiler.nn import LIF, Direct, Sum, TimeLoop
+from hsnn_compiler.options import Options
 from hsnn_compiler.passes.chip_steps import taken_at_a_spike
 
 X = (2 * np.random.default_rng(0).random((40, 6))).astype(np.float32)

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from hsnn_compiler.diagnostics import HsnnError
-from hsnn_compiler.driver import Options, lower
+from hsnn_compiler.driver import lower
 from hsnn_compiler.frontends.torch import capture
 from hsnn_compiler.nn import LIF, Direct, Sum, TimeLoop
+from hsnn_compiler.options import Options
 from hsnn_compiler.passes.base import PassContext
 from hsnn_compiler.passes.max_pooling import LowerMaxPooling
 from hsnn_compiler.reference.float_executor import FloatExecutor

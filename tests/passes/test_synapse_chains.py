@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from hsnn_compiler.diagnostics import HsnnError
-from hsnn_compiler.driver import Options, lower
+from hsnn_compiler.driver import lower
 from hsnn_compiler.frontends.torch import capture
+from hsnn_compiler.options import Options
 
 IMAGE, LINE = (4, 8, 6), (4, 12)
 

@@ -1,0 +1,102 @@
+"""What a compilation is asked for: the options of `compile` and of the command line, checked and as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from hsnn_compiler.data import digest_of
+from hsnn_compiler.diagnostics import Finding, HsnnError
+from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
+
+RESETS = ("subtract", "zero")
+CODINGS = ("rate", "ttfs")
+ENCODINGS = ("current", "host", "bitplane", "rate", "ttfs", "delta", "auto")
+MAX_SPIKES = 255
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        target: name of the target.
+        timesteps: steps per sample; None keeps the model's own, or 16 for an ANN.
+        pipeline: pipeline text.
+        layers: ``{layer: {key: value}}``, see ``hsnn-compile passes`` for the keys.
+        reset: reset of converted activations, ``subtract`` or ``zero`` (native on Loihi 2).
+        coding: what spikes of converted activations mean: ``rate``, or ``ttfs``, one spike whose time counts.
+        max_spikes: most spikes of one step of converted activations, 1 to 255; more than 1 go as one graded spike.
+        encode: how an analog input reaches the chip: ``current``, a bias current (the first weight layer is on the
+            host); ``host``, the first neurons are on the host too and send their spikes; events: ``bitplane``,
+            ``rate``, ``ttfs``, ``delta``; ``auto`` measures them on the calibration data.
+        seed: of what is random: the made-up calibration data.
+        batch_size: samples per batch in calibration.
+    """
+
+    target: str = "loihi2"
+    timesteps: int | None = None
+    pipeline: str = DEFAULT_PIPELINE
+    layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    reset: str = "subtract"
+    seed: int = 0
+    coding: str = "rate"
+    max_spikes: int = 1
+    encode: str = "current"
+    batch_size: int = 128
+
+    def problems(self) -> list[Finding]:
+        """What is wrong with the values, whatever the model is (E0217)."""
+        findings = []
+        if self.timesteps is not None and (not isinstance(self.timesteps, int) or self.timesteps < 1):
+            findings.append(Finding("E0217", f"{self.timesteps} time steps", supported="1 or more"))
+        for what, legal in (("reset", RESETS), ("coding", CODINGS), ("encode", ENCODINGS)):
+            if (chosen := getattr(self, what)) not in legal:
+                findings.append(Finding("E0217", f"{what} {chosen!r}", supported=", ".join(legal)))
+        if not isinstance(self.max_spikes, int) or not 1 <= self.max_spikes <= MAX_SPIKES:
+            findings.append(Finding("E0217", f"max_spikes {self.max_spikes!r}", supported=f"1 to {MAX_SPIKES}"))
+        return findings
+
+    def plain(self, pipeline: str, calibration: np.ndarray | None) -> dict[str, Any]:
+        """What was asked for, as the manifest keeps it.
+
+        Args:
+            pipeline: the passes that ran, as text.
+            calibration: None where noise stood in for it.
+        """
+        return {
+            **{name: getattr(self, name) for name in KEPT},
+            "pipeline": pipeline,
+            "layers": {name: dict(settings) for name, settings in self.layers.items()},
+            "calibration": "assumed: uniform noise" if calibration is None else "given",
+            "calibration_sha256": None if calibration is None else digest_of(calibration),
+        }
+
+    @classmethod
+    def from_plain(cls, target: str, known: Mapping[str, Any]) -> Options:
+        """The options that `plain` kept; what an older version did not know has its default."""
+        kept = {name: known[name] for name in (*KEPT, "pipeline", "layers") if name in known}
+        return cls(target=target, **kept)
+
+
+KEPT = tuple(f.name for f in fields(Options) if f.name not in ("target", "pipeline", "layers", "batch_size"))
+"""Options that the manifest keeps under their own names."""
+
+
+def parse_layers(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Read ``NAME:key=value`` options (several keys with commas). E0211 names all that are not understood."""
+    layers: dict[str, dict[str, str]] = {}
+    findings = []
+    for text in texts:
+        name, colon, settings = text.rpartition(":")
+        pairs = [item.partition("=") for item in settings.split(",")]
+        if not colon or not all(equals and key.strip() for key, equals, _ in pairs):
+            findings.append(Finding("E0211", f"{text!r} not understood", supported="NAME:key=value"))
+            continue
+        layers.setdefault(name, {}).update({key.strip(): value.strip() for key, _, value in pairs})
+    if findings:
+        raise HsnnError(findings)
+    return layers
