@@ -6,7 +6,8 @@
     network.py      builds the Lava processes; ``python network.py`` replays example.npz
     arrays.npz      its weights and biases       example.npz   a few samples and their results
     hsnn_lava/      processes that Lava lacks
-    graphs/         program.nir (everything), float.nir (before quantisation), chip.nir (plain NIR)
+    graphs/         program.nir (everything), float.nir (before quantisation), chip.nir (plain NIR, but
+                    for windows, which NIR has no op for)
 
 A bundle appears whole or not at all: it is written beside its place and then renamed. Same
 model, same data, same options: same bytes.
@@ -33,10 +34,12 @@ from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
 from hsnn_compiler.ir import storage
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.ir.ops import is_nir
 from hsnn_compiler.ir.types import Coding, TensorType
+from hsnn_compiler.report.table import Table
 
 if TYPE_CHECKING:
-    from hsnn_compiler.program import Program
+    from hsnn_compiler.program import Program, StageRecord
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -64,7 +67,8 @@ def write_bundle(program: Program, directory: Path) -> Path:
 
 def read_bundle(directory: str | Path) -> Program:
     """Read a bundle. E0340 if it is none, E0341 if a file is not the one that was written."""
-    from hsnn_compiler.program import Program, StageRecord
+    from hsnn_compiler.choice import Choice
+    from hsnn_compiler.program import Program
 
     folder = Path(directory)
     manifest = _read_manifest(folder)
@@ -82,11 +86,20 @@ def read_bundle(directory: str | Path) -> Program:
         target=manifest["target"],
         source=manifest["source"],
         options=manifest["options"],
-        stages=tuple(StageRecord(**{**s, "notes": tuple(s["notes"])}) for s in manifest["passes"]),
+        stages=tuple(_stage(plain) for plain in manifest["passes"]),
         findings=tuple(Finding(**{**f, "source": Source(**f["source"])}) for f in manifest["findings"]),
         example=example["x"],
+        choice=Choice.from_plain(manifest["choice"]) if manifest.get("choice") else None,
         directory=folder.resolve(),
     )
+
+
+def _stage(plain: dict[str, Any]) -> StageRecord:
+    """What the manifest keeps of one pass."""
+    from hsnn_compiler.program import StageRecord
+
+    tables = tuple(Table.from_plain(table) for table in plain.get("tables", ()))
+    return StageRecord(**{**plain, "notes": tuple(plain["notes"]), "tables": tables})
 
 
 def is_bundle(path: str | Path) -> bool:
@@ -95,23 +108,30 @@ def is_bundle(path: str | Path) -> bool:
 
 
 def chip_segment(graph: Graph) -> Graph:
-    """The chip's part alone, as plain NIR: an Input for each population the host feeds, an Output for each it reads."""
+    """The chip's part alone: an Input for each population the host feeds, and for each source of spikes on the host.
+
+    There is an Output for each population the host reads. All of it is plain NIR, but for what NIR has no op for.
+    """
+    from hsnn_compiler.reference.loihi_front import spike_sources
+
     chip = Graph(f"{graph.name}.chip", graph.timesteps)
     for node in graph:
         if node.on_chip and node.kind != "Encode":
             chip.add(node)
-    inputs: list[tuple[Node, str]] = []
+    sent = {node.name: chip.unique(f"input.{node.name}") for node in spike_sources(graph)}
+    for source, name in sent.items():
+        kind = graph[source].type or TensorType(graph[source].shape, Coding.SPIKES)
+        chip.add(Node(name, nir.Input(np.array(kind.shape)), kind))
     for encode in graph.of_kind("Encode"):
         for edge in graph.out_edges(encode.name):
-            shape = graph[edge.dst].shape
-            name = chip.unique(f"input.{edge.dst}")
-            inputs.append((Node(name, nir.Input(np.array(shape)), TensorType(shape, Coding.CURRENT)), edge.dst))
-    for node, target in inputs:
-        chip.add(node)
-        chip.connect(Edge(node.name, target))
+            if encode.name not in sent and edge.dst in chip:
+                shape = graph[edge.dst].shape
+                node = Node(chip.unique(f"input.{edge.dst}"), nir.Input(np.array(shape)))
+                chip.add(node.with_(type=TensorType(shape, Coding.CURRENT)))
+                chip.connect(Edge(node.name, edge.dst))
     for edge in graph.edges:
-        if edge.src in chip and edge.dst in chip:
-            chip.connect(edge)
+        if edge.dst in chip and (edge.src in chip or edge.src in sent):
+            chip.connect(edge._replace(src=sent.get(edge.src, edge.src)))
         elif edge.src in chip:
             name = chip.unique(f"output.{edge.src}")
             chip.add(Node(name, nir.Output(np.array(graph[edge.src].shape))), edge.src)
@@ -130,7 +150,8 @@ def _write_files(program: Program, folder: Path) -> None:
     graphs.mkdir()
     storage.write(program.graph, graphs / "program.nir")
     storage.write(program.floating, graphs / "float.nir")
-    storage.write(chip_segment(program.graph), graphs / "chip.nir", plain=True)
+    chip = chip_segment(program.graph)
+    storage.write(chip, graphs / "chip.nir", plain=all(is_nir(node.op) for node in chip))
     emit(
         program.graph,
         folder,
@@ -158,14 +179,27 @@ def _manifest(program: Program, files: dict[str, str | None]) -> dict[str, Any]:
         "timesteps": graph.timesteps,
         "latency": max(schedules.values(), default=0),
         "schedule": schedules,
+        "chips": _chips(program),
         "inputs": ends["input"],
         "outputs": ends["output"],
         "source": program.source,
         "options": program.options,
+        "choice": None if program.choice is None else program.choice.plain(),
         "passes": [asdict(stage) for stage in program.stages],
         "findings": [finding.to_dict() for finding in program.findings],
         "files": files,
     }
+
+
+def _chips(program: Program) -> list[list[dict[str, Any]]] | None:
+    """What is on each chip of the target; None where a pipeline without `place` left more than it holds."""
+    from hsnn_compiler.passes.place import fit
+    from hsnn_compiler.passes.usage import usages
+    from hsnn_compiler.targets import load_target
+
+    target = load_target(program.target)
+    layout, _ = fit(program.graph, usages(program.graph, target), target)
+    return None if layout is None else [[asdict(part) for part in parts] for parts in layout.chips]
 
 
 def _versions(*packages: str) -> dict[str, str | None]:

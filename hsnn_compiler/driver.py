@@ -6,9 +6,9 @@ The command line is a thin skin over `compile`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from hsnn_compiler.passes.layer_options import check_layer_options
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline, to_text
 from hsnn_compiler.passes.properties import COMPLETE, PROPERTIES
 from hsnn_compiler.program import Program, StageRecord
+from hsnn_compiler.series import as_spikes
 from hsnn_compiler.targets import load_target
 
 if TYPE_CHECKING:
     import torch
 
+ACCURACY_DROP = 0.5
 ASSUMED_SAMPLES = 64
 EXAMPLE_SAMPLES = 2
 FEW_SAMPLES = 16
@@ -46,7 +48,7 @@ def compile(  # noqa: A001
     example: Any = None,
     calibration: Any = None,
     axes: str = "B",
-    timesteps: int | None = None,
+    timesteps: int | Literal["auto"] | None = None,
     pipeline: str = DEFAULT_PIPELINE,
     layers: Mapping[str, Mapping[str, str]] | None = None,
     reset: str = "subtract",
@@ -54,6 +56,8 @@ def compile(  # noqa: A001
     coding: str = "rate",
     max_spikes: int = 1,
     encode: str = "current",
+    labels: Any = None,
+    accuracy_drop: float = ACCURACY_DROP,
     name: str = "model",
 ) -> Program:
     """Compile a trained network.
@@ -65,7 +69,8 @@ def compile(  # noqa: A001
         calibration: inputs [samples, ...]; without them, uniform noise is assumed and said.
         axes: leading axes of what the model's forward takes: ``"B"``, batch; ``"TB"`` or ``"BT"``, time and
             batch. Data (`example`, `calibration`) is then [samples, time, ...] all the same.
-        timesteps: steps per sample; also how often a model is called that computes one step per call.
+        timesteps: steps per sample; also how often a model is called that computes one step per call. ``"auto"``
+            chooses the fewest that keep the accuracy on calibration data, see `hsnn_compiler.choice`.
         pipeline: see `Options`.
         layers: see `Options`.
         reset: see `Options`.
@@ -73,12 +78,17 @@ def compile(  # noqa: A001
         coding: see `Options`.
         max_spikes: see `Options`.
         encode: see `Options`.
+        labels: classes [samples] of the calibration data, for ``timesteps="auto"``; without them accuracy is
+            agreement with the model's own predictions.
+        accuracy_drop: percent points that ``timesteps="auto"`` may lose.
         name: name of the model.
 
     Raises:
         HsnnError: with all findings of the stage that refuses.
     """
-    options = Options(target, timesteps, pipeline, layers or {}, reset, seed, coding, max_spikes, encode)
+    steps = None if timesteps == "auto" else timesteps
+    drop = accuracy_drop if timesteps == "auto" else None
+    options = Options(target, steps, pipeline, layers or {}, reset, seed, coding, max_spikes, encode, drop)
     findings: Sequence[Finding] = ()
     if isinstance(model, (str, Path)):
         raise refuse(
@@ -93,8 +103,8 @@ def compile(  # noqa: A001
         sample = example if example is not None else data
         if sample is None:
             raise refuse("E0215", "the shape of the model's input is not known", suggestion="pass example=x[:1]")
-        model, findings = capture_model(model, np.asarray(sample, np.float32), name, axes, timesteps)
-    return lower(model, options, data, findings=findings)
+        model, findings = capture_model(model, np.asarray(sample, np.float32), name, axes, steps)
+    return lower(model, options, data, findings=findings, labels=None if labels is None else np.asarray(labels))
 
 
 def capture_model(
@@ -122,10 +132,28 @@ def lower(
     hooks: Hooks = Hooks(),
     source: Mapping[str, str] | None = None,
     findings: Sequence[Finding] = (),
+    labels: np.ndarray | None = None,
 ) -> Program:
-    """Run the pipeline and the backend's check on a captured graph; `findings` are those of the capture."""
+    """Run the pipeline and the backend's check on a captured graph.
+
+    Args:
+        graph: as captured.
+        options: what is asked for.
+        calibration: inputs [samples, ...]; None for noise.
+        hooks: how to watch.
+        source: where the model came from.
+        findings: those of the capture.
+        labels: classes [samples] of the calibration data, for choosing the number of time steps.
+    """
     passes = parse_pipeline(options.pipeline)
-    _check_options(graph, options, passes)
+    graph, refused = as_spikes(graph, calibration, options.timesteps)
+    _check_options(graph, options, passes, refused)
+    choice = None
+    if options.accuracy_drop is not None:
+        from hsnn_compiler.choice import choose_timesteps
+
+        choice = choose_timesteps(graph, options, calibration, labels, hooks.progress)
+        options = replace(options, timesteps=choice.timesteps, accuracy_drop=None)
     findings = list(findings)
     assumed = calibration is None
     if calibration is None:
@@ -153,9 +181,8 @@ def lower(
             floating = current
         current = stage.result.graph
         findings += stage.result.findings
-        records.append(
-            StageRecord(to_text([stage.item]), stage.item.contract, stage.result.modified, stage.result.notes)
-        )
+        done = stage.result
+        records.append(StageRecord(to_text([stage.item]), stage.item.contract, done.modified, done.notes, done.tables))
         hooks.stage(number, len(passes), stage)
     findings += _check_backend(current)
     findings += _check_overflow(current, calibration[:OVERFLOW_SAMPLES])
@@ -168,6 +195,7 @@ def lower(
         stages=tuple(records),
         findings=tuple(findings),
         example=calibration[:EXAMPLE_SAMPLES],
+        choice=choice,
     )
 
 
@@ -204,19 +232,8 @@ def _doubts(calibration: np.ndarray) -> list[Finding]:
     return [Finding("W0222", f"calibration data: {what}", suggestion=way_out) for what in (few, constant) if what]
 
 
-def _check_options(graph: Graph, options: Options, passes: Sequence[Pass]) -> None:
-    findings = options.problems()
-    findings += [
-        Finding(
-            "E0437",
-            "the input has a time axis, and a bundle's chip gets values, once per sample",
-            node=node.name,
-            supported="models that take one input per sample and repeat it (direct coding)",
-            suggestion="hsnn-compile simulate MODEL --axes TB --data FILE --backend reference runs its integers",
-        )
-        for node in graph.of_kind("Input")
-        if node.type is not None and node.type.coding.per_step
-    ]
+def _check_options(graph: Graph, options: Options, passes: Sequence[Pass], found: Sequence[Finding]) -> None:
+    findings = [*options.problems(), *found]
     keys = {key for item in passes for key in item.layer_options}
     findings += check_layer_options(graph, options.layers, keys)
     if findings:

@@ -134,8 +134,7 @@ class Network:
 
 def recordable(graph: Graph) -> list[Record]:
     """Everything that can be recorded: the output of every node, and the states of populations."""
-    states = {node.name for node in graph if node.is_neuron or node.kind in ("SigmaDelta", "DeltaEncoder")}
-    return [(node.name, v) for node in graph for v in ("suv" if node.name in states else "s")]
+    return [(node.name, v) for node in graph for v in "s" + node.states]
 
 
 def open_network(path: str | Path, contract: Contract | None = None) -> Network:

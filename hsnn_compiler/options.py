@@ -10,12 +10,12 @@ import numpy as np
 
 from hsnn_compiler.data import digest_of
 from hsnn_compiler.diagnostics import Finding, HsnnError
+from hsnn_compiler.ir.payloads import MAX_SPIKES
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
 
 RESETS = ("subtract", "zero")
 CODINGS = ("rate", "ttfs")
 ENCODINGS = ("current", "host", "bitplane", "rate", "ttfs", "delta", "auto")
-MAX_SPIKES = 255
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Options:
         encode: how an analog input reaches the chip: ``current``, a bias current (the first weight layer is on the
             host); ``host``, the first neurons are on the host too and send their spikes; events: ``bitplane``,
             ``rate``, ``ttfs``, ``delta``; ``auto`` measures them on the calibration data.
+        accuracy_drop: None, or: `timesteps` is None and chosen, as few as lose at most so many percent points of
+            accuracy, see `hsnn_compiler.choice`.
         seed: of what is random: the made-up calibration data.
         batch_size: samples per batch in calibration.
     """
@@ -46,6 +48,7 @@ class Options:
     coding: str = "rate"
     max_spikes: int = 1
     encode: str = "current"
+    accuracy_drop: float | None = None
     batch_size: int = 128
 
     def problems(self) -> list[Finding]:
@@ -53,6 +56,11 @@ class Options:
         findings = []
         if self.timesteps is not None and (not isinstance(self.timesteps, int) or self.timesteps < 1):
             findings.append(Finding("E0217", f"{self.timesteps} time steps", supported="1 or more"))
+        if self.accuracy_drop is not None and not 0 <= self.accuracy_drop <= 100:
+            findings.append(Finding("E0217", f"accuracy_drop {self.accuracy_drop!r}", supported="0 to 100 points"))
+        if self.accuracy_drop is not None and self.timesteps is not None:
+            message = f"accuracy_drop with {self.timesteps} time steps"
+            findings.append(Finding("E0217", message, supported='accuracy_drop with timesteps="auto"'))
         for what, legal in (("reset", RESETS), ("coding", CODINGS), ("encode", ENCODINGS)):
             if (chosen := getattr(self, what)) not in legal:
                 findings.append(Finding("E0217", f"{what} {chosen!r}", supported=", ".join(legal)))
@@ -82,7 +90,8 @@ class Options:
         return cls(target=target, **kept)
 
 
-KEPT = tuple(f.name for f in fields(Options) if f.name not in ("target", "pipeline", "layers", "batch_size"))
+NOT_KEPT = ("target", "pipeline", "layers", "batch_size", "accuracy_drop")
+KEPT = tuple(f.name for f in fields(Options) if f.name not in NOT_KEPT)
 """Options that the manifest keeps under their own names."""
 
 

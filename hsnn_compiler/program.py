@@ -11,15 +11,21 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Finding, refuse
 from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.report.table import Table
 
 if TYPE_CHECKING:
     import torch
 
+    from hsnn_compiler.choice import Choice
+    from hsnn_compiler.costs import Costs
     from hsnn_compiler.reference.batches import Inputs
+    from hsnn_compiler.reference.float_executor import FloatExecutor
+    from hsnn_compiler.reference.loihi_executor import LoihiExecutor
     from hsnn_compiler.reference.result import Record, Result
     from hsnn_compiler.verify.waterfall import Waterfall
 
 BACKENDS = ("reference", "float", "lava")
+COUNTED_BACKENDS = ("reference", "float")
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,14 @@ class StageRecord:
         contract: exact, bounded or lossy.
         modified: whether it changed the graph.
         notes: what it says it did.
+        tables: what it measured.
     """
 
     name: str
     contract: str
     modified: bool
     notes: tuple[str, ...]
+    tables: tuple[Table, ...] = ()
 
 
 @dataclass
@@ -52,6 +60,7 @@ class Program:
         stages: what the passes did.
         findings: warnings and information from the whole compilation.
         example: a few inputs [samples, ...]; the bundle replays them.
+        choice: how the number of time steps was chosen, where that was asked for.
         directory: the bundle's folder, once saved or loaded.
     """
 
@@ -63,6 +72,7 @@ class Program:
     stages: tuple[StageRecord, ...] = ()
     findings: tuple[Finding, ...] = ()
     example: np.ndarray | None = None
+    choice: Choice | None = None
     directory: Path | None = None
 
     def __repr__(self) -> str:
@@ -74,9 +84,14 @@ class Program:
         return self.graph.timesteps or 1
 
     @property
+    def latency(self) -> int:
+        """Steps from the first step of a sample to its result: the depth of the last population, and T."""
+        return max((node.schedule.depth for node in self.graph if node.schedule), default=0) + self.timesteps
+
+    @property
     def populations(self) -> list[str]:
         """Names of the populations on the chip, in the order of the graph."""
-        return [node.name for node in self.graph if node.is_neuron and node.on_chip]
+        return [node.name for node in self.graph if node.is_population and node.on_chip]
 
     def save(self, directory: str | Path) -> Path:
         """Write the bundle: whole, or not at all. See `hsnn_compiler.bundle`."""
@@ -116,15 +131,9 @@ class Program:
             progress: called as (done, total).
         """
         signals = [(r, "s") if isinstance(r, str) else r for r in record]
-        _check_record(self.graph if backend != "float" else self.floating, signals)
-        if backend == "reference":
-            from hsnn_compiler.reference.loihi_executor import LoihiExecutor
-
-            return LoihiExecutor(self.graph).run(x, signals, batch_size, progress)
-        if backend == "float":
-            from hsnn_compiler.reference.float_executor import FloatExecutor
-
-            return FloatExecutor(self.floating).run(x, signals, batch_size, progress)
+        _check_record(self.graph if backend != "float" else self.floating, signals, on_chip=backend == "lava")
+        if backend in COUNTED_BACKENDS:
+            return self._executor(backend).run(x, signals, batch_size, progress)
         if backend == "lava":
             from hsnn_compiler.backends.lava.simulate import simulate
 
@@ -132,6 +141,43 @@ class Program:
                 raise refuse("E0202", "Lava runs a bundle; this one is not saved", suggestion="program.save(directory)")
             return simulate(self.graph, self.directory, x, signals, deadline_s=deadline_s, on_progress=progress)
         raise refuse("E0202", f"no backend named {backend!r}", supported=", ".join(BACKENDS))
+
+    def count(
+        self,
+        x: Inputs,
+        backend: str = "reference",
+        record: Collection[Record | str] = (),
+        *,
+        batch_size: int = 128,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[Result, Costs | None]:
+        """Run samples as `simulate` does, and count what one inference costs.
+
+        Args:
+            x, record, batch_size, progress: see `simulate`.
+            backend: ``reference`` or ``float``.
+
+        Returns:
+            the result, and the costs, see `hsnn_compiler.costs`; None where a sample is too large to be counted.
+        """
+        from hsnn_compiler.costs import run_counted
+
+        if backend not in COUNTED_BACKENDS:
+            raise refuse("E0202", f"nothing is counted on {backend!r}", supported=", ".join(COUNTED_BACKENDS))
+        signals = [(r, "s") if isinstance(r, str) else r for r in record]
+        graph = self.graph if backend != "float" else self.floating
+        _check_record(graph, signals)
+        run = self._executor(backend).run
+        return run_counted(graph, x, lambda part, also, bar: run(part, also, batch_size, bar), signals, progress)
+
+    def _executor(self, backend: str) -> LoihiExecutor | FloatExecutor:
+        if backend == "float":
+            from hsnn_compiler.reference.float_executor import FloatExecutor
+
+            return FloatExecutor(self.floating)
+        from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+
+        return LoihiExecutor(self.graph)
 
     def verify(
         self,
@@ -190,10 +236,10 @@ class Program:
         )
 
 
-def _check_record(graph: Graph, signals: Collection[Record]) -> None:
-    names = [node.name for node in graph if node.is_neuron]
+def _check_record(graph: Graph, signals: Collection[Record], *, on_chip: bool = False) -> None:
+    nodes = {n.name: n for n in graph if (n.is_population or n.kind == "Collect") and (n.on_chip or not on_chip)}
     for name, variable in signals:
-        if name not in names or variable not in ("s", "u", "v"):
+        if name not in nodes or variable not in ("s", *nodes[name].states):
             raise refuse(
-                "E0204", f"nothing to record under {name}:{variable}", supported=f"s, u or v of {', '.join(names)}"
+                "E0204", f"nothing to record under {name}:{variable}", supported=f"s, u or v of {', '.join(nodes)}"
             )

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 PASSES: dict[str, str] = {
     "remove-noops": "noops:RemoveNoOps",
     "fold-batchnorm": "batchnorm:FoldBatchNorm",
+    "split-leaky-relu": "leaky:SplitLeakyReLU",
     "lower-max-pooling": "max_pooling:LowerMaxPooling",
     "partition": "partition:Partition",
     "convert-activations": "activations:ConvertActivations",
-    "calibrate-thresholds": "thresholds:CalibrateThresholds",
+    "calibrate-thresholds": "calibration.thresholds:CalibrateThresholds",
+    "map-surrogate-to-events": "events.mapping:MapSurrogateToEvents",
     "map-direct-coding": "direct:MapDirectCoding",
     "merge-adds": "adds:MergeAdds",
     "fold-pooling": "pooling:FoldPooling",

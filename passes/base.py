@@ -15,6 +15,7 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.report.table import Table
 from hsnn_compiler.targets import Target, load_target
 
 EXACT, BOUNDED, LOSSY = "exact", "bounded", "lossy"
@@ -39,7 +40,7 @@ class PassContext:
         reset: ``"subtract"`` or ``"zero"``, for converted activations.
         coding: ``"rate"`` or ``"ttfs"``, what the spikes of converted activations mean.
         max_spikes: most spikes of one step of converted activations; more than 1 are one spike with a payload.
-        encode: how an analog input reaches the chip, see `hsnn_compiler.driver.ENCODINGS`.
+        encode: how an analog input reaches the chip, see `hsnn_compiler.options.Options`.
         batch_size: samples per batch when data is run through the graph.
         progress: called as (what, done, total).
     """
@@ -64,12 +65,13 @@ class PassContext:
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass returns: the new graph, whether it differs, and what to tell people."""
+    """What a pass returns: the new graph, whether it differs, and what to tell people; tables go into the report."""
 
     graph: Graph
     modified: bool = False
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    tables: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)

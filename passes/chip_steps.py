@@ -9,6 +9,7 @@ import numpy as np
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.dynamics import StepCoefficients
 from hsnn_compiler.ir.graph import Node
+from hsnn_compiler.ir.payloads import MAX_SPIKES, sends_counts
 
 
 def taken_at_a_spike(step: StepCoefficients) -> float:
@@ -60,8 +61,13 @@ def beyond_the_chip(step: StepCoefficients) -> Iterator[tuple[str, str, str, str
         )
     if step.reset_current:
         yield "E0453", "a reset of the synaptic current", "reset_current=no", "--dynamics reset_current=no"
-    if step.max_spikes != 1:
-        yield "E0453", "several spikes in one step", "max_spikes=1", "--dynamics max_spikes=1"
+    if step.max_spikes != 1 and not sends_counts(step):
+        yield (
+            "E0453",
+            f"up to {step.max_spikes or 'any number of'} spikes in one step, with reset={step.reset}",
+            f"one, or up to {MAX_SPIKES} with a reset by subtraction at the spike",
+            "--dynamics max_spikes=1",
+        )
     if step.refractory:
         yield "E0453", f"{step.refractory} refractory steps", "refractory=0", "--dynamics refractory=0"
 

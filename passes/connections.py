@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import nir
@@ -10,10 +10,11 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Edge, Graph, Node
-from hsnn_compiler.ir.ops import bias_of
+from hsnn_compiler.ir.ops import Collect, FirstSpike, bias_of, threshold_of
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.passes.batchnorm import scale_rows, with_weights
+from hsnn_compiler.passes.properties import ends_synapses
 from hsnn_compiler.passes.synapse_chains import merge_chains
 
 
@@ -39,7 +40,7 @@ class LowerConnections(Pass):
         graph, merged = merge_chains(graph)
         stuck = [node for node in graph if node.is_synapse and node.on_chip and _feeds_no_neuron(graph, node)]
         findings = tuple(_two_synapses_in_a_row(node) for node in stuck)
-        equalised = [] if stuck else [node.name for node in graph if node.is_spiking and equalise(graph, node)]
+        equalised = [] if stuck else [n.name for n in graph if n.is_spiking and n.on_chip and equalise(graph, n)]
         notes = []
         if changed:
             notes.append(f"{count(changed, 'connection')} given synapses of their own")
@@ -70,11 +71,7 @@ def split_input(graph: Graph, edge: Edge) -> str:
 
 def _direct_connections(graph: Graph) -> int:
     """Neuron (or Flatten of neurons) to neuron: insert one-to-one synapses."""
-    edges = [
-        edge
-        for edge in graph.edges
-        if graph[edge.dst].is_neuron and (graph[edge.src].is_spiking or graph[edge.src].kind == "Flatten")
-    ]
+    edges = [edge for edge in graph.edges if ends_synapses(graph[edge.dst]) and _gives_spikes(graph[edge.src])]
     for edge in edges:
         name = graph.unique(f"{edge.src}.to.{edge.dst}")
         node = graph[edge.src]
@@ -87,6 +84,10 @@ def _direct_connections(graph: Graph) -> int:
         )
         graph.insert_on(edge, synapse)
     return len(edges)
+
+
+def _gives_spikes(node: Node) -> bool:
+    return node.is_spiking or node.is_event_source or node.kind == "Flatten"
 
 
 def _several_inputs(graph: Graph) -> int:
@@ -110,34 +111,16 @@ def _several_outputs(graph: Graph) -> int:
 
 def equalise(graph: Graph, node: Node) -> bool:
     """Divide thresholds that differ within a population out of everything that arrives; True if they did."""
-    theta = np.asarray(node.op.v_threshold, np.float64)
-    dynamics = node.dynamics
-    if dynamics is None or theta.size == 1 or np.all(theta == theta.flat[0]):
+    theta, dynamics = threshold_of(node.op), node.dynamics
+    if theta.size == 1 or np.all(theta == theta.flat[0]):
         return False
-    if not is_per_channel(theta) and any(source.is_synapse for source in graph.predecessors(node.name)):
+    if not is_per_channel(theta) and _behind_synapses(graph, node):
         return False  # weights of a convolution are the same at every pixel; quantise refuses
     for edge in graph.in_edges(node.name):
-        source = graph[edge.src]
-        if source.is_synapse:
-            factor = 1 / theta.reshape(-1)
-            bias = bias_of(source.op)
-            weight = scale_rows(np.asarray(source.op.weight, np.float64), factor)
-            op = nir.Linear(weight) if bias is None else with_weights(source.op, weight, bias * factor)
-            graph.update(source.name, op=op)
-        elif source.kind == "Encode":
-            if len(graph.out_edges(source.name)) > 1:  # the others take the input as it is
-                own = source.with_(name=graph.unique(f"{source.name}.{node.name}"))
-                graph.disconnect(edge)
-                graph.add(own, graph.in_edges(source.name)[0].src)
-                graph.connect(edge._replace(src=own.name))
-                source = own
-            scale = Node(
-                graph.unique(f"{node.name}.normalise"),
-                nir.Scale(1 / theta),
-                source=node.source,
-                placement=Placement("host", "thresholds differ per channel: divided out"),
-            )
-            graph.insert_on(graph.in_edges(source.name)[0], scale)
+        _divide(graph, edge, theta)
+    if dynamics is None:
+        graph.update(node.name, op=FirstSpike(np.ones_like(theta)))
+        return True
     fields = {name: getattr(node.op, name) for name in ("v_reset", "v_leak") if hasattr(node.op, name)}
     op = type(node.op)(
         **{
@@ -146,8 +129,42 @@ def equalise(graph: Graph, node: Node) -> bool:
             "v_threshold": np.ones_like(theta),
         }
     )
-    graph.update(node.name, op=op, dynamics=type(dynamics)(**{**vars(dynamics), "v_init": dynamics.v_init / theta}))
+    leak = None if dynamics.leak is None else dynamics.leak / theta
+    graph.update(node.name, op=op, dynamics=replace(dynamics, v_init=dynamics.v_init / theta, leak=leak))
     return True
+
+
+def _behind_synapses(graph: Graph, node: Node) -> bool:
+    sources = graph.predecessors(node.name)
+    return any(source.is_synapse or source.kind == "Collect" for source in sources)
+
+
+def _divide(graph: Graph, edge: Edge, theta: np.ndarray) -> None:
+    """Divide what comes along an edge on the chip: weights, what is collected, or what the host presents."""
+    source, factor = graph[edge.src], 1 / theta.reshape(-1)
+    if source.is_synapse:
+        bias = bias_of(source.op)
+        weight = scale_rows(np.asarray(source.op.weight, np.float64), factor)
+        op = nir.Linear(weight) if bias is None else with_weights(source.op, weight, bias * factor)
+        graph.update(source.name, op=op)
+    elif source.kind == "Collect":
+        graph.update(source.name, op=Collect(source.op.code, source.op.bias / theta))
+        for feed in graph.in_edges(source.name):
+            _divide(graph, feed, theta)
+    elif source.kind == "Encode":
+        if len(graph.out_edges(source.name)) > 1:  # the others take the input as it is
+            own = source.with_(name=graph.unique(f"{source.name}.{edge.dst}"))
+            graph.disconnect(edge)
+            graph.add(own, graph.in_edges(source.name)[0].src)
+            graph.connect(edge._replace(src=own.name))
+            source = own
+        scale = Node(
+            graph.unique(f"{edge.dst}.normalise"),
+            nir.Scale(1 / theta),
+            source=graph[edge.dst].source,
+            placement=Placement("host", "thresholds differ per channel: divided out"),
+        )
+        graph.insert_on(graph.in_edges(source.name)[0], scale)
 
 
 def vars_of(op: Any) -> dict[str, Any]:
@@ -170,7 +187,7 @@ def one_to_one(factor: np.ndarray, shape: tuple[int, ...]) -> Any:
 
 
 def _feeds_no_neuron(graph: Graph, node: Node) -> bool:
-    return not all(consumer.is_neuron for consumer in graph.successors(node.name))
+    return not all(ends_synapses(consumer) for consumer in graph.successors(node.name))
 
 
 def _two_synapses_in_a_row(node: Node) -> Finding:

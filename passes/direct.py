@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,29 +43,62 @@ class MapDirectCoding(Pass):
     def run(self, graph: Graph, context: PassContext) -> PassResult:
         """See the class."""
         graph = graph.copy()
-        moved: list[str] = []
-        while (node := _next(graph)) is not None:
-            moved.append(node.name)
-            _move_to_host(graph, node)
+        moved = move_encodes_behind(graph, LINEAR)
+        _one_place_each(graph)
         notes = (f"once per sample on the host, then a bias current: {listing(moved)}",) if moved else ()
         return PassResult(graph, bool(moved), notes)
 
 
-def _next(graph: Graph) -> Node | None:
+def move_encodes_behind(graph: Graph, kinds: Collection[str]) -> list[str]:
+    """Move every `Encode(direct)` behind the linear ops of these kinds that it feeds, in place; names of these ops."""
+    moved = []
+    while (node := _next(graph, kinds)) is not None:
+        moved.append(node.name)
+        _move_to_host(graph, node)
+    return moved
+
+
+def is_direct(node: Node) -> bool:
+    """Whether a node presents a value as a current, the same at every step."""
+    return node.kind == "Encode" and not node.is_event_source
+
+
+def _next(graph: Graph, kinds: Collection[str]) -> Node | None:
     """A linear op of which every input is a direct encoding (split off first, where spikes come in too)."""
     for encode in graph.of_kind("Encode"):
+        if not is_direct(encode):
+            continue
         for edge in graph.out_edges(encode.name):
             node = graph[edge.dst]
-            if node.kind not in LINEAR:
+            if node.kind not in kinds:
                 continue
-            if all(n.kind == "Encode" for n in graph.predecessors(node.name)):
+            if all(is_direct(n) for n in graph.predecessors(node.name)):
                 return node
             if node.kind == "Add":
                 graph.bypass(node.name)
-                return _next(graph)
+                return _next(graph, kinds)
             if node.kind != "Concat":
                 return graph[split_input(graph, edge)]
     return None
+
+
+def _one_place_each(graph: Graph) -> None:
+    """Give neurons on the host and on the chip that share an Encode one each: on the host it is no bias current."""
+    for encode in graph.of_kind("Encode"):
+        edges = graph.out_edges(encode.name)
+        apart = [edge for edge in edges if graph[edge.dst].on_chip != encode.on_chip and graph[edge.dst].is_population]
+        if not apart:
+            continue
+        where = "host" if encode.on_chip else "chip"
+        placement = Placement(where, "the value is presented at every step")
+        if len(apart) == len(edges):
+            graph.update(encode.name, placement=placement)
+            continue
+        twin = encode.with_(name=graph.unique(f"{encode.name}.{where}"), placement=placement)
+        graph.add(twin, graph.in_edges(encode.name)[0].src)
+        for edge in apart:
+            graph.disconnect(edge)
+            graph.connect(edge._replace(src=twin.name))
 
 
 def _move_to_host(graph: Graph, node: Node) -> None:

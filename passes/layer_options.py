@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Graph
-from hsnn_compiler.ir.ops import SYNAPSE_OPS
+from hsnn_compiler.ir.ops import ACTIVATIONS, SYNAPSE_OPS, Clip
+from hsnn_compiler.passes.trained import trained_end
 
-ACTIVATION_OPS = ("ReLU", "Clip")
-METHODS = ("mse", "percentile", "max")
+METHODS = ("mse", "ltb", "percentile", "max")
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,19 @@ def _weight_bits(text: str) -> bool:
 
 LAYER_OPTIONS: dict[str, LayerOption] = {
     "place": LayerOption(lambda t: t in ("host", "chip"), "host, chip"),
-    "threshold": LayerOption(lambda t: 0 < _number(t) < math.inf, "a positive number", ACTIVATION_OPS),
-    "method": LayerOption(lambda t: t in METHODS, ", ".join(METHODS), ACTIVATION_OPS),
-    "percentile": LayerOption(lambda t: 0 < _number(t) <= 100, "above 0, at most 100", ACTIVATION_OPS),
+    "threshold": LayerOption(lambda t: 0 < _number(t) < math.inf, "a positive number", ACTIVATIONS),
+    "method": LayerOption(lambda t: t in METHODS, ", ".join(METHODS), ACTIVATIONS),
+    "percentile": LayerOption(lambda t: 0 < _number(t) <= 100, "above 0, at most 100", ACTIVATIONS),
     "bits": LayerOption(_weight_bits, "2 to 8", SYNAPSE_OPS),
 }
+
+
+def _clipped_at(op: Any) -> float:
+    """Where an activation ends, in the channel where it ends first."""
+    end = trained_end(op)
+    if end is not None:
+        return float(end.min())
+    return op.high if isinstance(op, Clip) else math.inf
 
 
 def check_layer_options(graph: Graph, layers: Mapping[str, Mapping[str, str]], keys: set[str]) -> list[Finding]:
@@ -69,8 +78,8 @@ def check_layer_options(graph: Graph, layers: Mapping[str, Mapping[str, str]], k
             option = LAYER_OPTIONS[key]
             if not option.fits(value):
                 findings.append(Finding("E0211", f"{key}={value}", node=name, supported=option.values))
-            elif key == "threshold" and kind == "Clip" and float(value) > graph[name].op.high:
-                ends = f"at most {graph[name].op.high:g}, where the activation is clipped"
+            elif key == "threshold" and float(value) > (top := _clipped_at(graph[name].op)):
+                ends = f"at most {top:g}, where the activation is clipped"
                 findings.append(Finding("E0211", f"{key}={value}", node=name, supported=ends))
             elif option.kinds and kind not in option.kinds:
                 findings.append(

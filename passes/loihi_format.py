@@ -99,5 +99,8 @@ def late_reset(thresholds: float, vth: int, dv: int) -> int | None:
 
 
 def current_decay_integer(decay: float) -> int:
-    """du for a synaptic current that keeps `decay` per step: 4096 (1 - decay) - 1, 12 bits; the largest forgets it."""
-    return int(np.clip(round(DECAY_UNITY * (1 - decay)) - 1, 0, DECAY_UNITY - 1))
+    """du for a synaptic current that keeps `decay` per step: 4096 (1 - decay) - 1, 12 bits; the largest forgets it.
+
+    -1 keeps all of it, as Lava's processes allow.
+    """
+    return int(np.clip(round(DECAY_UNITY * (1 - decay)) - 1, -1, DECAY_UNITY - 1))

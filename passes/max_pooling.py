@@ -14,15 +14,18 @@ from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.shapes import pair
 from hsnn_compiler.ir.types import Coding
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
+from hsnn_compiler.passes.max_of_values import as_comparisons, can_be_lowered
 
 
 @dataclass(frozen=True)
 class LowerMaxPooling(Pass):
-    """Replace max pooling of spikes by neurons that fire if any neuron of their window does.
+    """Replace max pooling by neurons and synapses.
 
-    max_i s_i = [sum_i s_i > 1/2] for s_i in {0, 1}: a depthwise convolution with weights 1, and neurons of
-    threshold 1/2 that keep nothing from step to step. It costs one step of latency, and a neuron per window.
-    Max pooling of currents or values stays, and the partition says why it is in the way.
+    Of spikes: neurons that fire if any of their window does, max_i s_i = [sum_i s_i > 1/2] for s_i in {0, 1}: a
+    depthwise convolution with weights 1, and neurons of threshold 1/2 that keep nothing from step to step. It costs
+    one step of latency, and a neuron per window. Of values behind activations: max(a, b) = a + ReLU(b - a), in a
+    tree over each window, whose ReLUs become neurons like any other. Other max pooling stays, and the partition says
+    why it is in the way; ``--layer NAME:place=host`` keeps one on the host.
     """
 
     name: ClassVar[str] = "lower-max-pooling"
@@ -34,8 +37,12 @@ class LowerMaxPooling(Pass):
         pools = [node for node in graph.of_kind("MaxPool2d") if _takes_spikes(graph, node)]
         for node in pools:
             _as_neurons(graph, node)
-        notes = (f"{count(len(pools), 'max pooling')} of spikes made neurons",) if pools else ()
-        return PassResult(infer_types(graph) if pools else graph, bool(pools), notes)
+        notes = [f"{count(len(pools), 'max pooling')} of spikes made neurons"] if pools else []
+        for node in graph.of_kind("MaxPool2d"):
+            if context.layer(node.name, "place", "") != "host" and can_be_lowered(graph, node):
+                notes.append(f"{node.name}: {count(as_comparisons(graph, node), 'comparison')} per window")
+                graph = infer_types(graph)
+        return PassResult(infer_types(graph) if pools else graph, bool(notes), tuple(notes))
 
 
 def _takes_spikes(graph: Graph, node: Node) -> bool:

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.ops import ACTIVATIONS
 from hsnn_compiler.ir.spec import runs_on
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, listing
 
-ACTIVATIONS = ("ReLU", "Clip")
 _CROSSINGS = ("Input", "Output", "Encode", "Decode")
 
 
@@ -31,7 +31,7 @@ class Partition(Pass):
 
     def run(self, graph: Graph, context: PassContext) -> PassResult:
         """See the class."""
-        target = context.target.name
+        target = context.target.family
         timed = graph.timesteps is not None
         blockers = {node.name: why for node in graph if (why := _obstacle(graph, node, context, target))}
         active = {n.name for n in graph if _becomes_neurons(n, timed) and n.name not in blockers}
@@ -152,7 +152,7 @@ def _nothing_for_the_chip(blockers: dict[str, str]) -> Finding:
     return Finding(
         "E0430",
         f"no neurons, and no activations that could become neurons, are left for the chip{because}",
-        supported="ReLU, ReLU6, IF and LIF neurons between convolutions and linear layers",
+        supported="ReLU, ReLU6, QCFS, IF and LIF neurons between convolutions and linear layers",
         suggestion="use ReLU activations, and keep ops the chip cannot run at the start or the end of the model",
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hsnn_compiler.ir.graph import Graph
-from hsnn_compiler.ir.quant import NeuronQuant, WeightQuant
+from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.ops import ACTIVATIONS
 
 
 def _typed(graph: Graph) -> bool:
@@ -24,23 +24,29 @@ def _timed(graph: Graph) -> bool:
     """Every edge between host and chip is a crossing, and no activation is left on the chip."""
     if graph.timesteps is None:
         return False
-    return not any(node.on_chip for node in graph.of_kind("ReLU", "Clip"))
+    return not any(node.on_chip for node in graph.of_kind(*ACTIVATIONS))
 
 
 def _direct(graph: Graph) -> bool:
-    """Every Encode feeds neurons only: the input reaches the chip as a current."""
-    return all(node.is_neuron for encode in graph.of_kind("Encode") for node in graph.successors(encode.name))
+    """Every direct Encode feeds neurons only: the input reaches the chip as a current, or as spikes."""
+    encodes = [node for node in graph.of_kind("Encode") if not node.is_event_source]
+    return all(node.is_population for encode in encodes for node in graph.successors(encode.name))
 
 
 def _chip_only_neurons_and_synapses(graph: Graph) -> bool:
-    allowed = ("Flatten", "Encode")
-    return all(node.is_neuron or node.is_synapse or node.kind in allowed for node in graph if node.on_chip)
+    allowed = ("Flatten", "Encode", "Collect")
+    return all(node.is_population or node.is_synapse or node.kind in allowed for node in graph if node.on_chip)
+
+
+def ends_synapses(node: Node) -> bool:
+    """Whether a layer of synapses may end at a node: a population, or what collects for one."""
+    return node.is_population or node.kind == "Collect"
 
 
 def _single_source(graph: Graph) -> bool:
     """Every synapse op on the chip has one source, and ends at neurons."""
     return all(
-        len(graph.in_edges(node.name)) == 1 and all(n.is_neuron for n in graph.successors(node.name))
+        len(graph.in_edges(node.name)) == 1 and all(ends_synapses(n) for n in graph.successors(node.name))
         for node in graph
         if node.on_chip and node.is_synapse
     )
@@ -48,14 +54,12 @@ def _single_source(graph: Graph) -> bool:
 
 def _quantised(graph: Graph) -> bool:
     return _placed(graph) and all(
-        isinstance(node.quant, (WeightQuant, NeuronQuant))
-        for node in graph
-        if node.on_chip and (node.is_neuron or node.is_synapse)
+        node.quant is not None for node in graph if node.on_chip and (ends_synapses(node) or node.is_synapse)
     )
 
 
 def _scheduled(graph: Graph) -> bool:
-    return _placed(graph) and all(node.schedule is not None for node in graph if node.on_chip and node.is_neuron)
+    return _placed(graph) and all(node.schedule is not None for node in graph if node.on_chip and ends_synapses(node))
 
 
 PROPERTIES: dict[str, Callable[[Graph], bool]] = {

@@ -34,16 +34,16 @@ class InsertReadout(Pass):
         graph = graph.copy()
         notes = []
         for decode in graph.of_kind("Decode"):
-            moved = _move_decode_up(graph, decode.name)
+            moved = move_decode_up(graph, decode.name)
             if moved:
                 notes.append(f"behind the chip, on the host: {', '.join(moved)}")
-            if all(source.is_neuron for source in graph.predecessors(decode.name)):
+            if all(source.is_population for source in graph.predecessors(decode.name)):
                 continue
             notes.append(_integrate(infer_types(graph), graph, decode))
         return PassResult(graph, bool(notes), tuple(notes))
 
 
-def _move_decode_up(graph: Graph, name: str) -> list[str]:
+def move_decode_up(graph: Graph, name: str) -> list[str]:
     """Move a Decode in front of weightless linear ops: they run once per sample on the host."""
     moved: list[str] = []
     while True:
@@ -67,6 +67,8 @@ def _move_decode_up(graph: Graph, name: str) -> list[str]:
 
 def _integrate(typed: Graph, graph: Graph, decode: Node) -> str:
     source = typed.predecessors(decode.name)[0]
+    if source.kind == "Collect":
+        source = typed.predecessors(source.name)[0]
     name = graph.unique(f"{source.name}.readout")
     neuron = Node(
         name,

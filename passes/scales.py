@@ -62,10 +62,11 @@ def _push_edge(graph: Graph, node: Node, edge: Edge) -> None:
         target = consumer if alone else graph[split_input(graph, edge)]
         if not _into_weights(graph, target, factor, shape):
             _as_synapses(graph, node, factor, Edge(node.name, target.name), shape)
-    elif consumer.kind in _PASSES_THROUGH and alone and (consumer.kind == "Flatten" or is_per_channel(factor)):
-        moved = _behind(consumer, factor, shape)
-        behind = node.with_(name=graph.unique(node.name), op=nir.Scale(moved), type=consumer.type)
-        graph.insert_after(consumer.name, behind)
+    elif consumer.kind in _PASSES_THROUGH and (consumer.kind == "Flatten" or is_per_channel(factor)):
+        through = consumer if alone else graph[split_input(graph, edge)]
+        moved = _behind(through, factor, shape)
+        behind = node.with_(name=graph.unique(node.name), op=nir.Scale(moved), type=through.type)
+        graph.insert_after(through.name, behind)
     elif consumer.kind == "Decode" and alone:
         host = Placement("host", "scales what leaves the chip")
         behind = node.with_(name=graph.unique(node.name), placement=host, type=consumer.type)

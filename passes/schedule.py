@@ -20,6 +20,9 @@ class SchedulePass(Pass):
     way to it) works on sample k in steps k T + L + 1 ... k T + L + T, and is reset as the first of
     them begins: it never sees the sample before. A connection that skips layers waits: a spike
     from depth d to depth L is delayed by L - d - 1 steps.
+
+    A `Collect` collects for a window of T steps before the one in which it presents, which is that of its
+    population: it adds T to the depth, and then adds up sample k + 1 while the population works on sample k.
     """
 
     name: ClassVar[str] = "schedule"
@@ -33,19 +36,22 @@ class SchedulePass(Pass):
         depth: dict[str, int] = {}
         for node in graph.topological():
             feeds = [depth[edge.src] for edge in graph.in_edges(node.name)]
-            if node.is_neuron and node.on_chip:
-                depth[node.name] = max(feeds, default=0)
-                graph.update(node.name, schedule=Schedule(depth[node.name], steps))
-            else:
-                depth[node.name] = max(feeds, default=0) + (1 if node.is_synapse and node.on_chip else 0)
+            depth[node.name] = max(feeds, default=0) + (_takes(node, steps) if node.on_chip else 0)
+            if node.is_population and node.on_chip:
+                collects = [source.name for source in graph.predecessors(node.name) if source.kind == "Collect"]
+                for name in (node.name, *collects):
+                    graph.update(name, schedule=Schedule(depth[node.name], steps))
         waiting = {name: steps for name, steps in waits(graph).items() if steps}
         findings = [
             _too_long(graph[name], wait, context)
             for name, wait in waiting.items()
             if wait > context.target["formats.delay_steps"]
         ]
-        last = max((node.schedule.depth for node in graph if node.schedule), default=0)
-        notes = [f"{last + 1} layers of neurons: the first result after {last + steps} steps, then one every {steps}"]
+        depths = {node.schedule.depth for node in graph if node.schedule} or {0}
+        last = max(depths)
+        notes = [
+            f"{len(depths)} layers of neurons: the first result after {last + steps} steps, then one every {steps}"
+        ]
         if waiting:
             notes.append("delays: " + ", ".join(f"before {name} +{wait}" for name, wait in waiting.items()))
         if _resets_to_zero(graph) and steps & (steps - 1):
@@ -57,6 +63,11 @@ class SchedulePass(Pass):
                 )
             )
         return PassResult(graph, True, tuple(notes), tuple(findings))
+
+
+def _takes(node: Node, steps: int) -> int:
+    """Steps that a node on the chip adds."""
+    return 1 if node.is_synapse else steps if node.kind == "Collect" else 0
 
 
 def _too_long(node: Node, wait: int, context: PassContext) -> Finding:

@@ -88,15 +88,13 @@ def _matrix(ops: Sequence[Any], shape: Shape) -> nir.Affine | None:
             x = function(x)
         return x
 
-    rows = []
     with torch.enable_grad():
-        for part in weight.split(max(1, LARGEST_MATRIX // weight.shape[1])):
-            x = torch.zeros((len(part), *shape), dtype=torch.float64, requires_grad=True)
-            before(x).backward(part)
-            assert x.grad is not None
-            rows.append(x.grad.flatten(1))
-    bias = functions[-1](before(torch.zeros((1, *shape), dtype=torch.float64)))[0]
-    return nir.Affine(torch.cat(rows).numpy(), bias.detach().numpy())
+        x = torch.zeros((1, *shape), dtype=torch.float64, requires_grad=True)
+        at_zero = before(x)
+        parts = weight.unsqueeze(1).split(max(1, LARGEST_MATRIX // weight.shape[1]))
+        rows = [torch.autograd.grad(at_zero, x, part, retain_graph=True, is_grads_batched=True)[0] for part in parts]
+    bias = functions[-1](at_zero.detach())[0]
+    return nir.Affine(torch.cat(rows).flatten(1).numpy(), bias.numpy())
 
 
 def _convolutions(first: Any, second: Any, shape: Shape) -> Any:
@@ -106,7 +104,7 @@ def _convolutions(first: Any, second: Any, shape: Shape) -> Any:
         return None
     rank = len(sides)
     stride, dilation, step = (_sizes(value, rank) for value in (first.stride, first.dilation, second.dilation))
-    one, two = _dense(first), _dense(second)
+    one, two = dense_weights(first), dense_weights(second)
     spread = [s * d for s, d in zip(stride, step, strict=True)]
     padded = any(side for side, _ in sides)
     tiles = list(one.shape[2:]) == stride and not any(side for side, _ in ours)
@@ -130,7 +128,7 @@ def _convolutions(first: Any, second: Any, shape: Shape) -> Any:
     return nir.Conv2d(first.input_shape, kernel, strides, padding, (1, 1), 1, bias)
 
 
-def _dense(op: Any) -> np.ndarray:
+def dense_weights(op: Any) -> np.ndarray:
     """Weights [out, in, ...] of a convolution as if it had one group."""
     weight, groups = np.asarray(op.weight, np.float64), int(op.groups)
     out, per_group = weight.shape[:2]

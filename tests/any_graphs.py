@@ -11,7 +11,15 @@ from picks import Picks
 from hsnn_compiler.diagnostics import Source
 from hsnn_compiler.ir import Coding, Dynamics, Edge, Graph, Node, Placement, TensorType
 from hsnn_compiler.ir import ops as hs
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.ir.quant import (
+    CollectQuant,
+    CurrentQuant,
+    FirstSpikeQuant,
+    NeuronQuant,
+    Schedule,
+    SigmaDeltaQuant,
+    WeightQuant,
+)
 
 NAMES = (
     "conv1",
@@ -79,10 +87,15 @@ def random_op(p: Picks, kind: str) -> Any:
         "LIF": lambda: nir.LIF(*(array(p, n) for _ in range(5))),
         "CubaLI": lambda: nir.CubaLI(*(array(p, n) for _ in range(4)), w_in=array(p, n)),
         "CubaLIF": lambda: nir.CubaLIF(*(array(p, n) for _ in range(6)), w_in=array(p, n)),
-        "Encode": lambda: hs.Encode(),
+        "Encode": lambda: p.choice(
+            [hs.Encode(), hs.Encode("rate"), hs.Encode("bitplane", 1 / 3, True), hs.Encode("delta", 1e-3)]
+        ),
+        "Collect": lambda: hs.Collect(p.choice(["rate", "ttfs", "bitplane"]), array(p, n, 1)),
+        "FirstSpike": lambda: hs.FirstSpike(array(p, n)),
         "Decode": lambda: hs.Decode(p.choice(["mean", "sum", "last"]), p.choice([1.0, 0.1, -1e-300])),
         "NoOp": lambda: hs.NoOp(p.choice(["Identity", 'a "quoted"\n\\ name', "# not a comment", "ä"])),
         "Clip": lambda: hs.Clip(-float(p.integer(0, 3)), p.choice([6.0, float("inf")])),
+        "Quantised": lambda: hs.Quantised(array(p, n, 1), p.integer(1, 32), p.choice(["up", "even"])),
         "LeakyReLU": lambda: hs.LeakyReLU(0.01),
         "GELU": lambda: hs.GELU(p.choice(["none", "tanh"])),
         "Softmax": lambda: hs.Softmax(p.choice([-1, 0]), p.flag()),
@@ -134,6 +147,8 @@ def random_annotations(p: Picks) -> dict[str, Any]:
             NeuronQuant(4095, 12, 99, -7, np.arange(p.choice([1, 9]), dtype=np.int32), 3, 1e-7, p.choice([None, 7])),
             CurrentQuant(3, 0.1, -4096, 4000),
             SigmaDeltaQuant(3, np.arange(2, dtype=np.int32), 6, 6, 0.5),
+            CollectQuant(p.choice([-2, 5]), np.arange(3, dtype=np.int32).reshape(3, 1)),
+            FirstSpikeQuant(77, np.arange(2, dtype=np.int32), 1, 1 / 3),
         ]),
         "schedule": Schedule(p.integer(0, 9), 16),
         "source": Source("net.layer", p.choice(["", "C:\\models\\net.py", 'a"b.py']), p.integer(0, 99)),

@@ -7,6 +7,7 @@ reached: currents that wrap, potentials that saturate, weights that Lava truncat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import nir
 import numpy as np
@@ -15,6 +16,7 @@ from picks import Picks
 from hsnn_compiler.ir import Dynamics, Graph, Node, Placement
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import Decode, Encode
+from hsnn_compiler.ir.payloads import largest_payload, message_bits
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.ir.shapes import Shape
 from hsnn_compiler.passes.base import PassContext
@@ -31,16 +33,16 @@ def random_network(p: Picks) -> tuple[Graph, np.ndarray]:
     graph = Graph("random", timesteps=p.integer(4, 12))
     x = p.rng().integers(-4500, 4500, (p.integer(2, 3), *shape)).astype(np.float32) / p.choice([1, 8, 64])
     graph.add(Node("x", nir.Input(np.array(shape)), placement=HOST))
-    _population(graph, p, "pop0", shape, [_encode(graph, p, "x", "encode0")], spiking=True)
+    population(graph, p, "pop0", shape, [encode(graph, p, "x", "encode0")], spiking=True)
     spiking = ["pop0"]
     for i in range(1, p.integer(1, 4) + 1):
         name = f"pop{i}"
         shapes = {n: graph[n].shape for n in spiking}
-        feeds, shape = _connections(graph, p, name, shapes)
+        feeds, shape = connections(graph, p, name, shapes)
         if shape == x.shape[1:] and p.flag(3):
-            feeds.append(_encode(graph, p, "x", f"encode{i}"))
+            feeds.append(encode(graph, p, "x", f"encode{i}"))
         integrates = p.flag(4)
-        _population(graph, p, name, shape, feeds, spiking=not integrates)
+        population(graph, p, name, shape, feeds, spiking=not integrates)
         if not integrates:
             spiking.append(name)
     for node in [n for n in graph if n.is_neuron and not graph.out_edges(n.name)]:
@@ -60,13 +62,13 @@ def signals(graph: Graph) -> list[tuple[str, str]]:
     return [(n.name, v) for n in graph if n.is_neuron for v in "suv"]
 
 
-def _encode(graph: Graph, p: Picks, source: str, name: str) -> str:
+def encode(graph: Graph, p: Picks, source: str, name: str) -> str:
     exponent = p.integer(0, 7)
     quant = CurrentQuant(exponent, 2.0**exponent / 64, -4096, 4095)  # x itself, rounded, is the mantissa
     return graph.add(Node(name, Encode(), placement=CHIP, quant=quant), source).name
 
 
-def _population(graph: Graph, p: Picks, name: str, shape: Shape, feeds: Sequence[str], *, spiking: bool) -> None:
+def population(graph: Graph, p: Picks, name: str, shape: Shape, feeds: Sequence[str], *, spiking: bool) -> None:
     rng = p.rng()
     parameter = np.ones((1,) * len(shape))
     encodes = [graph[feed] for feed in feeds if graph[feed].kind == "Encode"]
@@ -81,22 +83,25 @@ def _population(graph: Graph, p: Picks, name: str, shape: Shape, feeds: Sequence
     v_init = (
         p.choice([0, 1, -500, 64 * 50, V_MAX, -V_MAX, int(rng.integers(-V_MAX, V_MAX))]) if reset == "subtract" else 0
     )
+    most = p.choice([1, 1, 2, 7, 255]) if reset == "subtract" else 1
+    vth = p.choice([100, 300, 0, 20, 1, 2000, VTH_MAX - 1, VTH_MAX, 2 ** p.integer(1, 16)]) if spiking else VTH_MAX
     quant = NeuronQuant(
         du=p.choice([4095, 0, 1, 2047, 4094, int(rng.integers(0, 4096))]),
         dv=p.choice([0, 1, 128, 2048, 4095, int(rng.integers(0, 4096))]),
-        vth=p.choice([100, 300, 0, 20, 1, 2000, VTH_MAX - 1, VTH_MAX, 2 ** p.integer(1, 16)]) if spiking else VTH_MAX,
-        v_init=v_init,
+        vth=max(vth, int(most > 1)),
+        v_init=rng.integers(-V_MAX, V_MAX, shape, np.int32) if reset == "subtract" and p.flag(4) else v_init,
         bias_mant=bias.astype(np.int32),
         bias_exp=bias_exp,
         scale=1.0,
-        taken=(None, 5000, None, 2**23)[abs(v_init) % 4] if reset == "subtract" else None,
+        taken=(None, 5000, None, 2**23)[abs(v_init) % 4] if reset == "subtract" and most == 1 else None,
     )
     op = nir.IF(r=parameter, v_threshold=parameter, v_reset=0 * parameter) if spiking else nir.I(r=parameter)
-    graph.add(Node(name, op, dynamics=Dynamics(integrator="none", reset=reset), placement=CHIP, quant=quant), *feeds)
+    dynamics = Dynamics(integrator="none", reset=reset, max_spikes=most)
+    graph.add(Node(name, op, dynamics=dynamics, placement=CHIP, quant=quant), *feeds)
     graph.replace(infer_types(graph)[name])
 
 
-def _connections(graph: Graph, p: Picks, name: str, shapes: dict[str, Shape]) -> tuple[list[str], Shape]:
+def connections(graph: Graph, p: Picks, name: str, shapes: dict[str, Shape]) -> tuple[list[str], Shape]:
     """Synapses into a new population: one to three, from any earlier ones; and the shape they agree on."""
     source = p.choice([list(shapes)[-1], *shapes])  # the last one more often: networks get deep
     convolves = len(shapes[source]) > 1 and p.flag()
@@ -116,6 +121,9 @@ def _connections(graph: Graph, p: Picks, name: str, shapes: dict[str, Shape]) ->
             if i == 0:
                 shape = (p.integer(1, 6),)
             graph.add(_dense(p, feed, shape[0], int(np.prod(shapes[source]))), _flat(graph, source, shapes[source]))
+        bits = message_bits(largest_payload(graph, graph[source]))
+        if bits and not p.flag(4):  # now and then whatever is not 0 counts as one spike
+            graph.update(feed, quant=replace(graph[feed].quant, message_bits=bits))
         feeds.append(feed)
     return feeds, infer_types(graph)[feeds[0]].shape
 

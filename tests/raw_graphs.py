@@ -16,6 +16,7 @@ from picks import Picks
 from hsnn_compiler.ir import Dynamics, Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import Concat, DeltaEncoder, SigmaDelta, Spread
+from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.ir.quant import NeuronQuant, SigmaDeltaQuant, WeightQuant
 from hsnn_compiler.ir.shapes import Shape, shape_rule
 from hsnn_compiler.ir.timing import layers
@@ -120,9 +121,9 @@ class _Part:
         if kind == "integrator":
             return
         self.shapes[name] = shape
-        if kind in ("sigma", "delta"):
+        if kind in ("sigma", "delta") or not fires_once(node):
             self.graded.add(name)
-        else:
+        if kind not in ("sigma", "delta"):
             self.bounded.add(name)
 
     def _lif(self, name: str, shape: Shape, kind: str) -> Node:
@@ -131,18 +132,22 @@ class _Part:
         reset = p.choice(["zero", "subtract"]) if spiking else "none"
         top = p.choice([0, 9, 4095])
         may_start = reset == "subtract" or self.raw.reset_interval is None
+        most = p.choice([1, 1, 3, 255]) if reset == "subtract" else 1
+        vth = p.choice([100, 300, 0, 20, 1, 2000, VTH_MAX, 2 ** p.integer(1, 16)]) if spiking else VTH_MAX
+        v_init = p.choice([0, 0, -500, V_MAX, int(rng.integers(-V_MAX, V_MAX))]) if may_start else 0
         quant = NeuronQuant(
             du=p.choice([4095, 0, -1, 1, 2047, 4094, int(rng.integers(0, 4096))]),
             dv=p.choice([0, 4096, 1, 128, 2048, 4095, int(rng.integers(0, 4096))]),
-            vth=p.choice([100, 300, 0, 20, 1, 2000, VTH_MAX, 2 ** p.integer(1, 16)]) if spiking else VTH_MAX,
-            v_init=p.choice([0, 0, -500, V_MAX, int(rng.integers(-V_MAX, V_MAX))]) if may_start else 0,
+            vth=max(vth, int(most > 1)),
+            v_init=rng.integers(-V_MAX, V_MAX, shape, np.int32) if may_start and p.flag(5) else v_init,
             bias_mant=rng.integers(-top - (top > 0), top + 1, shape).astype(np.int32),
             bias_exp=p.integer(0, 7),
             scale=1.0,
-            taken=p.choice([None, None, 0, 5000, 2**23]) if reset == "subtract" else None,
+            taken=p.choice([None, None, 0, 5000, 2**23]) if reset == "subtract" and most == 1 else None,
         )
         op = nir.IF(r=one, v_threshold=one, v_reset=0 * one) if spiking else nir.I(r=one)
-        return Node(name, op, dynamics=Dynamics(integrator="none", reset=reset), placement=CHIP, quant=quant)
+        dynamics = Dynamics(integrator="none", reset=reset, max_spikes=most)
+        return Node(name, op, dynamics=dynamics, placement=CHIP, quant=quant)
 
     def _sigma(self, name: str, shape: Shape, kind: str) -> Node:
         p, rng = self.p, self.p.rng()
@@ -294,7 +299,7 @@ class _Part:
             self._from_flat(back, source, shape[0])
         elif source == target and source in self.bounded:
             ones = (1,) * (len(shape) - 1)
-            self._conv(back, ((3,) * len(ones), ones, "same", ones), (shape[0], 1), shape, graded=False)
+            self._conv(back, ((3,) * len(ones), ones, "same", ones), (shape[0], 1), shape, graded=source in self.graded)
             self.graph.connect(Edge(source, back, delay=self._delay()))
         else:
             return

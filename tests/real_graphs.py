@@ -170,6 +170,8 @@ class RealGraph:
         more: dict[str, Any] = {} if self.on_grid else {"integrator": p.choice(["euler", "exact"])}
         if not self.on_grid and p.flag(6):
             more |= p.choice([{"refractory": 2}, {"max_spikes": 0}, {"v_min": -1.0}, {"reset_at": "after"}])
+        elif reset == "subtract" and p.flag(3):
+            more["max_spikes"] = p.choice([2, 9])
         if kind.startswith("Cuba"):
             more["current_leak"] = p.choice([None, 0.2])
         return Node(name, ops[kind](), dynamics=Dynamics(**shared, **more))

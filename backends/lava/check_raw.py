@@ -87,7 +87,7 @@ def _resets(node: Node, layer: int, interval: int | None) -> Iterator[tuple[str,
     if isinstance(node.quant, SigmaDeltaQuant):
         yield "sigma-delta neurons that reset (lava-dl ignores the reset there)", "no reset interval"
         return
-    if isinstance(node.quant, NeuronQuant) and node.quant.v_init and not is_soft(node):
+    if isinstance(node.quant, NeuronQuant) and np.any(node.quant.v_init) and not is_soft(node):
         yield "a return to a potential other than zero, except with reset by subtraction", "v_init 0"
     # Processes count back from their first reset, too; one as the first step begins changes nothing.
     if layer > interval or (layer == interval and not is_soft(node)):
@@ -105,5 +105,5 @@ def _waiting(node: Node, lag: int, interval: int | None) -> Iterator[tuple[str, 
         return
     if isinstance(quant, SigmaDeltaQuant) and quant.bias.any():
         yield f"sigma-delta neurons with a bias that wait for {lag} steps", "a delay of at least 1 into synapses"
-    if interval is not None and isinstance(quant, NeuronQuant) and quant.v_init > quant.vth << STATE_SHIFT:
+    if interval is not None and isinstance(quant, NeuronQuant) and np.any(quant.v_init > quant.vth << STATE_SHIFT):
         yield f"a start potential above the threshold that waits for {lag} steps", "one below it, or no reset interval"

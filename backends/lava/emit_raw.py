@@ -145,7 +145,7 @@ class _RawWriter(Writer):
         if not lag:
             return processes.lif(self, node, interval=self.reset_interval, offset=offset)
         silent = self.array(f"{node.name}.silent", processes.in_lava_order(np.zeros(1), node.shape))
-        later = {"bias_mant": node.quant.bias_mant, "v": np.array(node.quant.v_init)}
+        later = {"bias_mant": node.quant.bias_mant, "v": np.asarray(node.quant.v_init)}
         quant = node.quant if self.reset_interval else replace(node.quant, v_init=0)
         population = node.with_(quant=quant)
         variable = processes.lif(self, population, interval=self.reset_interval, offset=offset + lag, bias=silent)

@@ -9,7 +9,8 @@ import numpy as np
 from hsnn_compiler.backends.lava.layout import conv_arguments, dense_weights, lava_shape, to_lava
 from hsnn_compiler.backends.lava.writer import Code, Writer
 from hsnn_compiler.ir.graph import Node
-from hsnn_compiler.ir.quant import NeuronQuant, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.ir.payloads import fires_once
+from hsnn_compiler.ir.quant import FirstSpikeQuant, NeuronQuant, SigmaDeltaQuant, WeightQuant
 
 # Lava's Dense adds the columns of active inputs, its Sparse cuts them out of a csr_matrix first, which only
 # pays for large matrices; with payloads both multiply the whole. Measured with numpy 2.4 and scipy 1.17, where a
@@ -96,16 +97,42 @@ def lif(writer: Writer, node: Node, *, interval: int | Code | None, offset: int,
         "bias_mant": bias,
         "bias_exp": quant.bias_exp,
     }
+    start: int | Code = 0
+    if isinstance(quant.v_init, np.ndarray):
+        start = writer.array(f"{node.name}.v_init", in_lava_order(quant.v_init, node.shape))
+    elif quant.v_init:
+        start = quant.v_init
     if is_soft(node):
-        arguments["v_init"] = quant.v_init
+        arguments["v_init"] = start
         if quant.taken is not None:
             arguments["taken"] = quant.taken
-    elif quant.v_init:
-        arguments["v"] = quant.v_init
+        if not fires_once(node):
+            assert node.dynamics is not None
+            arguments["max_spikes"] = node.dynamics.max_spikes
+    elif start:
+        arguments["v"] = start
     if interval is not None:
         arguments |= {"reset_interval": interval, "reset_offset": offset}
     kind = "SoftResetLIF" if is_soft(node) else "LIF" if interval is None else "LIFReset"
     return writer.process(kind, node.name, arguments)
+
+
+def first_spike(writer: Writer, node: Node, *, interval: int | Code, offset: int, bias: Code | None = None) -> str:
+    """Write a population that fires once per window; arguments and result as those of `lif`."""
+    quant = node.quant
+    assert isinstance(quant, FirstSpikeQuant)
+    if bias is None:
+        bias = writer.array(f"{node.name}.bias_mant", in_lava_order(quant.bias_mant, node.shape))
+    arguments = {
+        "name": node.name,
+        "shape": lava_shape(node.shape),
+        "ramp": quant.ramp,
+        "bias_mant": bias,
+        "bias_exp": quant.bias_exp,
+        "interval": interval,
+        "offset": offset,
+    }
+    return writer.process("FirstSpike", node.name, arguments)
 
 
 def sigma_delta(writer: Writer, node: Node) -> str:

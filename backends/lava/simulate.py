@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hsnn_compiler.backends.lava.emit import depth_of, leaving
-from hsnn_compiler.backends.lava.layout import from_lava, to_lava
+from hsnn_compiler.backends.lava.emit import chip_inputs, depth_of, leaving
+from hsnn_compiler.backends.lava.layout import from_lava
 from hsnn_compiler.backends.lava.runner import run_network
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.reference.batches import Inputs
@@ -36,25 +36,25 @@ def simulate(
         on_progress: called with (steps done, all steps).
     """
     host = LoihiExecutor(graph)
-    biases = {name: to_lava(a, graph[name].shape) for name, a in host.mantissas(inputs).items()}
+    given = chip_inputs(host, inputs)
     spikes = [(node.name, "s") for node in graph if node.is_spiking and node.on_chip]
     outputs = {(node.name, "s" if node.is_spiking else "v") for node in leaving(graph)}
     wanted: dict[str, list[str]] = {}
     for name, variable in sorted({*spikes, *outputs, *(_lava_signal(graph, key) for key in record)}):
         wanted.setdefault(name, []).append(variable)
-    recorded = run_network(directory, biases, wanted, deadline_s=deadline_s, on_progress=on_progress)
+    recorded = run_network(directory, given, wanted, deadline_s=deadline_s, on_progress=on_progress)
     latency = depth_of(graph)
     trace = {key: _windows(graph, key[0], np.asarray(array), latency) for key, array in recorded.items()}
     result = host.complete(inputs, {name: trace[name, variable] for name, variable in outputs})
     result.trace = {key: trace[_lava_signal(graph, key)] for key in record}
-    result.spikes = {name: int(trace[name, "s"].sum()) for name, _ in spikes}
+    result.spikes = {name: int(np.count_nonzero(trace[name, "s"])) for name, _ in spikes}
     return result
 
 
 def _lava_signal(graph: Graph, key: Record) -> Record:
     """What Lava records for a signal: neurons that never spike put out their potential."""
     name, variable = key
-    return (name, "v") if variable == "s" and not graph[name].is_spiking else key
+    return (name, "v") if variable == "s" and graph[name].is_neuron and not graph[name].is_spiking else key
 
 
 def _windows(graph: Graph, name: str, recorded: np.ndarray, latency: int) -> np.ndarray:

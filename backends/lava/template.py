@@ -9,7 +9,7 @@ Run it to replay the bundle's example samples:  python network.py
 Time: a sample takes {timesteps} steps in every population. Each synapse process adds one step, so
 a population at depth L works on sample k in steps k * {timesteps} + L + 1 ... (k + 1) * {timesteps} + L
 (counted from 1) and is reset as the first of them begins. Samples follow each other without a gap.
-
+{windows}
 Layout: Lava's, (width, height, channels). Potentials are integers; v > vth * 2**6 fires.
 """
 
@@ -32,9 +32,7 @@ class Network:
     """The processes, connected.
 
     Args:
-        inputs: bias mantissas of each sample, integers, constant over its {timesteps} steps:
-
-{inputs}
+        inputs: {inputs}
     """
 
     def __init__(self, inputs):

@@ -20,7 +20,7 @@ IMPORTS = {
     "Sparse": "from lava.proc.sparse.process import Sparse",
     "csr_matrix": "from scipy.sparse import csr_matrix",
 }
-OURS = {"AxonDelay", "Place", "SampleBias", "SoftResetLIF"}
+OURS = {"AxonDelay", "Collector", "FirstSpike", "Place", "SampleBias", "SoftResetLIF"}
 _RESERVED = {"neurons", "steps"}
 
 

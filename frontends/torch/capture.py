@@ -20,8 +20,9 @@ from torch import nn
 # The tables fill when their modules are imported.
 from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
 from hsnn_compiler.frontends.torch import arithmetic, functions, location, modules, neurons, reshaping  # noqa: F401
-from hsnn_compiler.frontends.torch.checks import check_repeatable, check_same, wrong_batch
+from hsnn_compiler.frontends.torch.checks import check_repeatable, check_same, jumps, wrong_batch
 from hsnn_compiler.frontends.torch.dialects import load_dialects
+from hsnn_compiler.frontends.torch.quantised import merge_quantised
 from hsnn_compiler.frontends.torch.recorder import DispatchMode, FunctionMode, watch_modules
 from hsnn_compiler.frontends.torch.results import finished, outputs_of
 from hsnn_compiler.frontends.torch.rolling import roll
@@ -79,8 +80,8 @@ def capture(
         outputs = outputs_of(tracer, result)
         _raise_findings(tracer, [output.node for output in outputs])
         graph, nodes = roll(tracer.graph, tracer.trail, list(tracer.calls.values()), [o.node or "" for o in outputs])
-        expected = check_repeatable(subject, samples, outputs, spiking=graph.timesteps is not None)
-        graph = finished(graph, nodes, len(samples.tensors))
+        graph = merge_quantised(finished(graph, nodes, len(samples.tensors)))
+        expected = check_repeatable(subject, samples, outputs, jumps(graph))
         if problems := verify(graph):
             raise HsnnError(problems)
         check_same(graph, subject, samples, outputs, expected)

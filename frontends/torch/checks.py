@@ -25,10 +25,15 @@ from hsnn_compiler.reference.float_executor import FloatExecutor
 
 FEW = 2
 MOST = 0.9
-"""Share of the results of spiking models in float32 that have to agree: a spike that rounding moves moves others."""
+"""Share of the results of models that jump in float32 that have to agree: a spike that rounding moves moves others."""
 
 
-def check_repeatable(subject: Subject, samples: Samples, outputs: Sequence[Output], spiking: bool) -> list[Tensor]:
+def jumps(graph: Graph) -> bool:
+    """Whether a rounding error may grow to a spike, or to a level of a quantised activation."""
+    return graph.timesteps is not None or bool(graph.of_kind("Quantised"))
+
+
+def check_repeatable(subject: Subject, samples: Samples, outputs: Sequence[Output], jumpy: bool) -> list[Tensor]:
     """Refuse a model whose output depends on more than its input (E0411, E0406); return its outputs, samples first.
 
     That is: on earlier calls, on chance, or on the other samples of the batch and their number.
@@ -46,7 +51,7 @@ def check_repeatable(subject: Subject, samples: Samples, outputs: Sequence[Outpu
     except Exception as error:
         raise HsnnError(wrong_batch(f"a batch of {samples.batch} but not of {FEW}: {error}")) from error
     # Spikes amplify rounding, which may differ between batch sizes: few may differ, all hardly.
-    if not _close([item[:FEW] for item in runs[0]], few, spiking):
+    if not _close([item[:FEW] for item in runs[0]], few, jumpy):
         text = f"batches of {samples.batch} and of {FEW}, with different outputs per sample"
         raise HsnnError(wrong_batch(text))
     return runs[0]
@@ -55,8 +60,8 @@ def check_repeatable(subject: Subject, samples: Samples, outputs: Sequence[Outpu
 def check_same(
     graph: Graph, subject: Subject, samples: Samples, outputs: Sequence[Output], expected: list[Tensor]
 ) -> None:
-    """Run the graph: it must give what the model gave. Spiking models are compared in float64, if they run in it."""
-    exact = _in_double(subject, samples, outputs) if graph.timesteps is not None else None
+    """Run the graph: it must give what the model gave. Models that jump are compared in float64, if they run in it."""
+    exact = _in_double(subject, samples, outputs) if jumps(graph) else None
     dtype = torch.float32 if exact is None else torch.float64
     names = [node.name for node in graph.of_kind("Input")]
     arrays = {
@@ -64,8 +69,8 @@ def check_same(
         for name, item in zip(names, samples.all(), strict=True)
     }
     found = [torch.from_numpy(np.asarray(o)) for o in FloatExecutor(graph, dtype).run(arrays).outputs.values()]
-    spiking = graph.timesteps is not None and exact is None
-    if not _close(found, expected if exact is None else exact, spiking):
+    jumpy = jumps(graph) and exact is None
+    if not _close(found, expected if exact is None else exact, jumpy):
         raise refuse(
             "E0103",
             f"the captured graph does not compute what the model {graph.name!r} computes",
@@ -136,8 +141,8 @@ def wrong_batch(what: str, where: str = "(forward)", place: Source | None = None
     )
 
 
-def _close(a: Sequence[Tensor], b: Sequence[Tensor], spiking: bool = False) -> bool:
-    """Whether outputs agree up to rounding; with spikes, which rounding may move, whether nearly all do."""
+def _close(a: Sequence[Tensor], b: Sequence[Tensor], jumpy: bool = False) -> bool:
+    """Whether outputs agree up to rounding; where that may move spikes or levels, whether nearly all do."""
     for x, y in zip(a, b, strict=True):
         if x.shape != y.shape:
             return False
@@ -146,6 +151,6 @@ def _close(a: Sequence[Tensor], b: Sequence[Tensor], spiking: bool = False) -> b
         x, y = x.to(torch.float64), y.to(torch.float64)
         atol = rtol * float(y[y.isfinite()].abs().max()) if y.isfinite().any() else 0.0
         equal = torch.isclose(x, y, rtol=rtol, atol=max(atol, 1e-6), equal_nan=True)
-        if equal.double().mean() < (MOST if spiking else 1.0):
+        if equal.double().mean() < (MOST if jumpy else 1.0):
             return False
     return True

@@ -44,7 +44,7 @@ def command(
     try:
         chosen = make_options(**options)
         captured = capture_file(model, calib, input_shape, axes, modules, factory, options["timesteps"])
-        program = lower(captured.graph, chosen, captured.calibration, source=captured.source)
+        program = lower(captured.graph, chosen, captured.calibration, source=captured.source, labels=captured.labels)
         findings = (*captured.findings, *program.findings)
     except HsnnError as error:
         findings, status = error.findings, error.exit_code

@@ -11,7 +11,7 @@ import click
 
 from hsnn_compiler import __version__
 from hsnn_compiler.cli.errors import show_findings
-from hsnn_compiler.cli.options import Captured, capture_file, compile_options, model_options
+from hsnn_compiler.cli.options import AUTO, Captured, capture_file, compile_options, model_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +66,7 @@ def command(
     dump(0, "captured", captured.graph)
     with progress() as bar:
         hooks = Hooks(lambda number, total, stage: _after(number, total, stage, bar, dump), bar)
-        program = lower(captured.graph, chosen, captured.calibration, hooks, captured.source)
+        program = lower(captured.graph, chosen, captured.calibration, hooks, captured.source, labels=captured.labels)
     if not dry_run:
         program.save(directory)
     if as_json:
@@ -82,7 +82,8 @@ def command(
 
 def make_options(
     target: str,
-    timesteps: int | None,
+    timesteps: int | str | None,
+    accuracy_drop: float | None,
     reset: str,
     coding: str,
     max_spikes: int,
@@ -92,13 +93,26 @@ def make_options(
     seed: int,
 ) -> Any:
     """The driver's options from those of the command line."""
+    from hsnn_compiler.driver import ACCURACY_DROP
     from hsnn_compiler.options import Options, parse_layers
     from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
     from hsnn_compiler.targets import load_target
 
     load_target(target)  # refuse an unknown one before anything is read
+    if accuracy_drop is not None and timesteps != AUTO:
+        raise click.UsageError("--accuracy-drop goes with --timesteps auto")
+    drop = (ACCURACY_DROP if accuracy_drop is None else accuracy_drop) if timesteps == AUTO else None
     return Options(
-        target, timesteps, pipeline or DEFAULT_PIPELINE, parse_layers(layers), reset, seed, coding, max_spikes, encode
+        target=target,
+        timesteps=timesteps if isinstance(timesteps, int) else None,
+        pipeline=pipeline or DEFAULT_PIPELINE,
+        layers=parse_layers(layers),
+        reset=reset,
+        seed=seed,
+        coding=coding,
+        max_spikes=max_spikes,
+        encode=encode,
+        accuracy_drop=drop,
     )
 
 
@@ -191,6 +205,7 @@ def _print_json(program: Program, directory: Path, dry_run: bool) -> None:
                 "bundle": None if dry_run else str(directory),
                 "target": program.target,
                 "timesteps": program.timesteps,
+                "choice": None if program.choice is None else program.choice.plain(),
                 "source": program.source,
                 "tables": {table.title: table.to_dicts() for table in sections(program)},
                 "findings": [finding.to_dict() for finding in program.findings],

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from hsnn_compiler import __version__
+from hsnn_compiler.targets import TARGETS
 
 REQUIRED = ("torch", "numpy", "nir", "networkx", "h5py", "rich", "click")
 INSTALLABLE = ("lava",)
@@ -36,13 +37,22 @@ def command(ctx: click.Context, install: str | None, as_json: bool) -> None:
     if as_json:
         rows = [{"name": n, "version": v, "works": ok, "reason": why} for n, v, ok, why in parts]
         click.echo(
-            json.dumps({"hsnn-compiler": __version__, "python": platform.python_version(), "parts": rows}, indent=1)
+            json.dumps(
+                {
+                    "hsnn-compiler": __version__,
+                    "python": platform.python_version(),
+                    "parts": rows,
+                    "targets": list(TARGETS),
+                },
+                indent=1,
+            )
         )
     else:
         click.echo(f"hsnn-compiler {__version__}, Python {platform.python_version()}, {sys.platform}")
         for name, found, ok, why in parts:
             mark = click.style("ok     ", fg="green") if ok else click.style("missing", fg="red")
             click.echo(f"  {mark} {name:<10} {found or '-':<10} {why}".rstrip())
+        click.echo(f"targets: {', '.join(TARGETS)}")
         if not lava.importable:
             click.echo(f"Lava runs compiled programs (simulate --backend lava). To get it: {INSTALL_COMMAND}")
     ctx.exit(0 if all(ok for _, _, ok, _ in parts) else 7)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hsnn_compiler.diagnostics import Finding, refuse
+from hsnn_compiler.targets import TARGETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,25 @@ class Captured:
     calibration: np.ndarray | None
     parameters: int
     findings: tuple[Finding, ...]
+    labels: np.ndarray | None = None
+
+
+AUTO = "auto"
+
+
+class Steps(click.ParamType):
+    """A number of time steps, or ``auto``: then `AUTO`."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """See `click.ParamType`; numbers below 1 are refused later, with a finding."""
+        if value == AUTO or isinstance(value, int):
+            return value  # type: ignore[no-any-return]
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor {AUTO!r}", param, ctx)
 
 
 def source_options(function: F) -> F:
@@ -88,12 +108,25 @@ def compile_options(function: F) -> F:
     """Options that say how to compile."""
     for option in reversed(
         (
-            click.option("--target", default="loihi2", show_default=True, help="Chip to compile for."),
+            click.option(
+                "--target",
+                default="loihi2",
+                show_default=True,
+                metavar="NAME",
+                help=f"Chip or board to compile for: {', '.join(TARGETS)}.",
+            ),
             click.option(
                 "--timesteps",
-                type=int,
-                metavar="T",
-                help="Steps per sample; by default the model's own, or 16 for an ANN.",
+                type=Steps(),
+                metavar="T|auto",
+                help="Steps per sample; by default the model's own, or 16 for an ANN. auto: as few as keep the "
+                "accuracy on calibration data.",
+            ),
+            click.option(
+                "--accuracy-drop",
+                type=click.FloatRange(0, 100),
+                metavar="POINTS",
+                help="With --timesteps auto: percent points of accuracy that may be lost.  [default: 0.5]",
             ),
             click.option(
                 "--reset",
@@ -189,9 +222,10 @@ def capture_file(
     axes: str,
     modules: tuple[str, ...],
     factory: str | None,
-    timesteps: int | None = None,
+    timesteps: int | str | None = None,
 ) -> Captured:
     """Load a model file safely and capture it."""
+    timesteps = timesteps if isinstance(timesteps, int) else None
     shape = parse_shape(input_shape) if input_shape else None
     if calib is None and shape is None:
         raise refuse(
@@ -207,7 +241,8 @@ def capture_file(
     from hsnn_compiler.loading import load_model
 
     loaded = load_model(path, modules=modules, factory=factory)
-    calibration = None if calib is None else load_arrays(calib).x
+    data = None if calib is None else load_arrays(calib)
+    calibration = None if data is None else data.x
     if calibration is not None and shape is not None:
         calibration = _reshaped(calibration, shape)
     steps = () if axes == "B" else (timesteps or ASSUMED_STEPS,)
@@ -217,7 +252,8 @@ def capture_file(
     if calib is not None:
         source["calibration"] = calib.name
     parameters = sum(p.numel() for p in loaded.module.parameters())
-    return Captured(graph, source, calibration, parameters, (*loaded.findings, *said))
+    labels = None if data is None else data.y
+    return Captured(graph, source, calibration, parameters, (*loaded.findings, *said), labels)
 
 
 def _reshaped(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from hsnn_compiler.diagnostics import Finding
 
 if TYPE_CHECKING:
+    from hsnn_compiler.costs import Costs
     from hsnn_compiler.ir.graph import Graph
     from hsnn_compiler.reference.result import Record, Result
     from hsnn_compiler.report.table import Table
@@ -58,6 +59,20 @@ def summary(
     return found
 
 
+def costs(counted: Costs, target: str) -> dict[str, Any]:
+    """What an inference costs, as plain data."""
+    from hsnn_compiler.costs import energy_notes
+    from hsnn_compiler.targets import load_target
+
+    chip = load_target(target)
+    return {
+        "target": target,
+        "per_inference": asdict(counted),
+        "energy_estimate_joules": counted.energy(chip),
+        "energy_estimate": " ".join(energy_notes(chip)),
+    }
+
+
 def against_float(found: Mapping[str, SpikesOff], samples: int) -> dict[str, Any]:
     """How far quantising took the spikes from those in real numbers, as plain data."""
     return {"samples": samples, "populations": {name: asdict(off) for name, off in found.items()}}
@@ -82,7 +97,10 @@ def show(
         more = " ..." if result.samples > _SHOWN else ""
         screen.print(f"predictions        {summary['predictions'][:_SHOWN]}{more}")
     screen.print(f"backend            {summary['backend']}, T = {summary['timesteps']}, {summary['seconds']:.1f} s")
-    screen.print(f"spikes per sample  {summary['spikes_per_sample']:,.0f}\n")
+    screen.print(f"spikes per sample  {summary['spikes_per_sample']:,.0f}")
+    for line in _cost_lines(summary):
+        screen.print(line, soft_wrap=True)
+    screen.print()
     rows = [(name, rate, summary["saturated"].get(name, 0)) for name, rate in summary["spike_rate"].items()]
     rows += [(name, None, count) for name, count in summary["saturated"].items() if name not in summary["spike_rate"]]
     print_table(
@@ -102,6 +120,19 @@ def show(
             screen.print(f"  {line}")
     if out:
         screen.print(f"trace written      {out}")
+
+
+def _cost_lines(summary: dict[str, Any]) -> list[str]:
+    counted = summary.get("per_inference")
+    if counted is None:
+        return []
+    entering = f"{counted['input_events']:,.0f} spikes enter, " if counted["input_events"] else ""
+    operations = f"{counted['synaptic_operations']:,.0f} synaptic operations"
+    energy = f"{1e6 * summary['energy_estimate_joules']:.3g} uJ per inference"
+    return [
+        f"per inference      {entering}{operations}, {counted['membrane_updates']:,} membrane updates",
+        f"energy             ~ {energy}, an estimate: hsnn-compile targets {summary['target']}",
+    ]
 
 
 def _against_float(found: dict[str, Any], samples: int) -> Table:

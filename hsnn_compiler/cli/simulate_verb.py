@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from hsnn_compiler.cli.options import contract_of, contract_options, source_opti
 from hsnn_compiler.cli.subjects import ModelOptions, load_data, open_subject
 
 if TYPE_CHECKING:
+    from hsnn_compiler.costs import Costs
     from hsnn_compiler.ir.graph import Graph
     from hsnn_compiler.network import Network
     from hsnn_compiler.program import Program
@@ -121,9 +123,7 @@ def command(
         options["reset_interval"] = reset_interval
     start = time.perf_counter()
     with progress() as bar:
-        result = subject.simulate(
-            x, backend, signals, progress=lambda done, total: bar(f"{backend}", done, total), **options
-        )
+        result, costs = _run(subject, x, backend, signals, options, lambda *done: bar(f"{backend}", *done))
     seconds = time.perf_counter() - start
     differences = _compare(subject, x, signals, result, options) if compare else None
     if out:
@@ -132,6 +132,8 @@ def command(
         write_trace(out, result)
     findings = getattr(subject, "findings", ()) if path.is_file() else ()
     summary = report.summary(graph, y, backend, result, seconds, differences, findings)
+    if costs is not None and not isinstance(subject, Network):
+        summary |= report.costs(costs, subject.target)
     if isinstance(subject, Network) and subject.real is not None:
         from hsnn_compiler.verify.against_float import spikes_off
 
@@ -143,6 +145,22 @@ def command(
         report.show(summary, graph, result, signals if not out else (), out, verbose)
     if differences:
         ctx.exit(6)
+
+
+def _run(
+    subject: Program | Network,
+    x: Any,
+    backend: str,
+    signals: list[Record],
+    options: dict[str, Any],
+    bar: Callable[[int, int], None],
+) -> tuple[Result, Costs | None]:
+    """Run, and count what an inference of a bundle costs; not on Lava, whose spikes the reference has."""
+    from hsnn_compiler.network import Network
+
+    if isinstance(subject, Network) or backend == "lava":  # a graph's samples may be long, and recording them slow
+        return subject.simulate(x, backend, signals, progress=bar, **options), None
+    return subject.count(x, backend, signals, batch_size=options["batch_size"], progress=bar)
 
 
 def _graph(subject: Program | Network, backend: str) -> Graph:

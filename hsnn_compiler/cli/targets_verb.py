@@ -1,4 +1,4 @@
-"""``hsnn-compile targets``: what can be compiled for, and where each limit comes from."""
+"""``hsnn-compile targets``: chips and boards that can be compiled for, and where each limit comes from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(name: str | None, as_json: bool) -> None:
-    """List targets; with NAME, its limits with their sources, and how it runs each op."""
+    """List chips and boards; with NAME, its limits with their sources, and how it runs each op."""
     from hsnn_compiler.targets import TARGETS, load_target
 
     targets = [load_target(target) for target in ([name] if name else TARGETS)]
@@ -27,12 +27,18 @@ def command(name: str | None, as_json: bool) -> None:
     if name is None:
         print_table(
             out,
-            Table("Targets", ("name", "chip", "runs on"), [(t.name, t.title, t.runtime) for t in targets]),
+            Table(
+                "Targets",
+                ("name", "chip or board", "chips", "runs on"),
+                [(t.name, t.title, t.chips, t.runtime) for t in targets],
+            ),
         )
         out.print("limits and ops of one: hsnn-compile targets NAME")
         return
     from hsnn_compiler.ir.spec import table
 
-    rows = [(c.name, c.value, c.confidence, c.source) for c in targets[0].constants.values()]
-    print_table(out, Table(targets[0].title, ("limit", "value", "confidence", "source"), rows))
-    print_table(out, Table("Ops", ("op", "takes", "yields", f"on {name}"), table()))
+    target = targets[0]
+    rows = [(c.name, c.value, c.confidence, c.source) for c in target.constants.values()]
+    notes = () if target.chips == 1 else ("Limits of chip and core hold for each chip.",)
+    print_table(out, Table(target.title, ("limit", "value", "confidence", "source"), rows, notes))
+    print_table(out, Table("Ops", ("op", "takes", "yields", f"on {target.family}"), table(target.family)))

@@ -33,6 +33,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 NEURON_OPS = ("IF", "LIF", "CubaLIF", "I", "LI", "CubaLI")
 SPIKING_OPS = ("IF", "LIF", "CubaLIF")
+"""Neurons with a threshold; `FirstSpike` fires too, but has no dynamics."""
 
 
 def _quiet(default: Any) -> Any:

@@ -15,10 +15,10 @@ import networkx as nx
 
 from hsnn_compiler.diagnostics import Source, refuse
 from hsnn_compiler.ir.dynamics import NEURON_OPS, SPIKING_OPS, Dynamics
-from hsnn_compiler.ir.ops import SYNAPSE_OPS, kind_of
+from hsnn_compiler.ir.ops import EVENT_KINDS, SYNAPSE_OPS, kind_of
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.origin import Origin
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.ir.quant import Quant, Schedule
 from hsnn_compiler.ir.types import Placement, TensorType
 
 NOWHERE = Source()
@@ -60,7 +60,7 @@ class Node:
     type: TensorType | None = None
     dynamics: Dynamics | None = None
     placement: Placement | None = None
-    quant: WeightQuant | NeuronQuant | SigmaDeltaQuant | CurrentQuant | None = None
+    quant: Quant | None = None
     schedule: Schedule | None = None
     was: Any = None
     source: Source = NOWHERE
@@ -77,8 +77,23 @@ class Node:
 
     @property
     def is_spiking(self) -> bool:
-        """Whether the node puts out spikes."""
-        return self.kind in SPIKING_OPS
+        """Whether the node is a population that fires (an `Encode` of events is none)."""
+        return self.kind in SPIKING_OPS or self.kind == "FirstSpike"
+
+    @property
+    def is_population(self) -> bool:
+        """Whether the node is a population of neurons, with dynamics or without."""
+        return self.is_neuron or self.kind in ("FirstSpike", "SigmaDelta", "DeltaEncoder")
+
+    @property
+    def states(self) -> str:
+        """States that can be recorded: u and v of populations; those that fire once have no current that lasts."""
+        return "" if not self.is_population else "v" if self.kind == "FirstSpike" else "uv"
+
+    @property
+    def is_event_source(self) -> bool:
+        """Whether the node is an `Encode` that puts out spikes."""
+        return self.kind == "Encode" and self.op.kind in EVENT_KINDS
 
     @property
     def is_synapse(self) -> bool:

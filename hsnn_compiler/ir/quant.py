@@ -50,7 +50,8 @@ class NeuronQuant:
         du: current decay, 12 bits; 4095 means no memory of the current.
         dv: membrane decay, 12 bits; the potential keeps ``(4096 - dv) / 4096`` per step.
         vth: threshold, 17 bits, compared as ``v > vth << 6``.
-        v_init: membrane potential at the start of each sample, in units of v.
+        v_init: membrane potential at the start of each sample, in units of v: one, or int32 per neuron (the
+            population's shape).
         bias_mant: int32 per neuron (the population's shape), 13 bits signed.
         bias_exp: shared exponent, 0..7; added each step is ``bias_mant << bias_exp``.
         scale: integer synaptic units per real unit of membrane potential.
@@ -61,7 +62,7 @@ class NeuronQuant:
     du: int
     dv: int
     vth: int
-    v_init: int
+    v_init: int | np.ndarray
     bias_mant: np.ndarray
     bias_exp: int
     scale: float
@@ -113,6 +114,51 @@ class CurrentQuant:
         return mantissas.astype(np.int32), int((mantissas != wanted).sum())
 
 
+@dataclass(frozen=True, eq=False)
+class CollectQuant:
+    """How a `Collect` adds up integers, in the units of the membrane potential, 24 bits that saturate.
+
+        acc = bias                                                       as a window begins
+        acc = clip(acc + round(a_t value_t / 2^shift), +-(2^23 - 1))     in each of its steps, t = 0 ... T - 1
+        out = (acc + 32) >> 6                                            synaptic units, in all steps of the next window
+
+    with a_t what its synapses deliver and value_t a whole number: ``rate`` 1, ``ttfs`` T - t, ``bitplane``
+    2^(T-1-t). Halves are rounded up; a shift below 0 is one to the left, and exact. On the chip the value of a
+    step is a shift (bitplane) or a second sum (ttfs), and all of it microcode of the population behind.
+
+    Attributes:
+        shift: see above; in all, `out` is wrong by at most 1/2 + T/128 synaptic units.
+        bias: int32, broadcasts against the shape.
+    """
+
+    shift: int
+    bias: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class FirstSpikeQuant:
+    """Integers of a `FirstSpike` population.
+
+        z = (a << 6) + (bias_mant << bias_exp)       a: synaptic input of the sample's first step
+        v = z + (ramp >> 1)                          in that step, clipped to +-(2^23 - 1)
+        v = v + ramp                                 in each further one
+        s = v >= T ramp;   v = -T ramp where s       which the rest of the sample cannot make up for
+
+    so it fires at step T - n, n = clip(floor(z / ramp + 1/2), 0, T), exactly.
+
+    Attributes:
+        ramp: threshold / T, in units of the membrane potential.
+        bias_mant: int32 per neuron (the population's shape), 13 bits signed.
+        bias_exp: shared exponent, 0..7.
+        scale: integer synaptic units per real unit of membrane potential.
+    """
+
+    ramp: int
+    bias_mant: np.ndarray
+    bias_exp: int
+    scale: float
+
+
 @dataclass(frozen=True)
 class Schedule:
     """When a population works on a sample.
@@ -123,3 +169,7 @@ class Schedule:
 
     depth: int
     period: int
+
+
+Quant = WeightQuant | NeuronQuant | SigmaDeltaQuant | CurrentQuant | CollectQuant | FirstSpikeQuant
+"""What a node may carry once it is quantised."""

@@ -16,7 +16,15 @@ from hsnn_compiler.diagnostics import Source
 from hsnn_compiler.ir.dynamics import Dynamics
 from hsnn_compiler.ir.host_call import CONSTANT
 from hsnn_compiler.ir.ops import OPS
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, Schedule, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.ir.quant import (
+    CollectQuant,
+    CurrentQuant,
+    FirstSpikeQuant,
+    NeuronQuant,
+    Schedule,
+    SigmaDeltaQuant,
+    WeightQuant,
+)
 from hsnn_compiler.ir.types import Coding, Placement, TensorType
 
 ANNOTATIONS: dict[str, type] = {
@@ -29,6 +37,8 @@ ANNOTATIONS: dict[str, type] = {
         NeuronQuant,
         SigmaDeltaQuant,
         CurrentQuant,
+        CollectQuant,
+        FirstSpikeQuant,
         Schedule,
         Source,
     )

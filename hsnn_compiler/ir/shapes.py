@@ -52,13 +52,14 @@ def conv_padding(op: Any) -> tuple[tuple[int, int], ...]:
     if isinstance(op.padding, str):
         if op.padding == "valid":
             return ((0, 0),) * dims
-        dilation = _per_axis(op.dilation, dims)
+        dilation = per_axis(op.dilation, dims)
         totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
-    return tuple((p, p) for p in _per_axis(op.padding, dims))
+    return tuple((p, p) for p in per_axis(op.padding, dims))
 
 
-def _per_axis(value: Any, dims: int) -> tuple[int, ...]:
+def per_axis(value: Any, dims: int) -> tuple[int, ...]:
+    """One integer per axis, of a number for all of them or one each."""
     numbers = np.atleast_1d(np.asarray(value)).astype(int).tolist()
     return tuple(numbers * dims if len(numbers) == 1 else numbers)
 
@@ -70,7 +71,7 @@ def _conv(op: Any, shape: Shape) -> Shape:
     channels = op.weight.shape[1] * int(op.groups)
     if shape[0] != channels:
         raise ShapeError(f"the convolution has {channels} input channels, got {shape[0]}")
-    stride, dilation = _per_axis(op.stride, dims), _per_axis(op.dilation, dims)
+    stride, dilation = per_axis(op.stride, dims), per_axis(op.dilation, dims)
     out = []
     for size, kernel, (before, after), s, d in zip(
         shape[1:], op.weight.shape[2:], conv_padding(op), stride, dilation, strict=True
@@ -114,6 +115,14 @@ def _spread(op: Any, shape: Shape) -> Shape:
     return (shape[0], *((n - 1) * step + 1 for n, step in zip(shape[1:], pair(op.step), strict=True)))
 
 
+def _encode(op: Any, shape: Shape) -> Shape:
+    if not op.doubled:
+        return shape
+    if not shape:
+        raise ShapeError("an Encode doubles channels, and a scalar has none")
+    return (2 * shape[0], *shape[1:])
+
+
 def _concat(op: Any, inputs: list[Shape]) -> Shape:
     axis = op.axis % len(inputs[0])
     rest = {shape[:axis] + shape[axis + 1 :] for shape in inputs}
@@ -130,7 +139,7 @@ def _batchnorm(op: Any, shape: Shape) -> Shape:
 
 def _elementwise(op: Any, shape: Shape) -> Shape:
     """Shape is kept; parameters must broadcast against it."""
-    for name in ("v_threshold", "v_leak", "r", "scale", "threshold", "delay"):
+    for name in ("v_threshold", "v_leak", "r", "scale", "threshold", "delay", "bias"):
         parameter = getattr(op, name, None)
         if parameter is None or not np.shape(parameter):
             continue
@@ -154,5 +163,6 @@ _RULES: dict[str, Callable[[Any, Shape], Shape]] = {
     "Flatten": _flatten,
     "Mean": _mean,
     "Spread": _spread,
+    "Encode": _encode,
     "BatchNorm": _batchnorm,
 }

@@ -15,16 +15,20 @@ import numpy as np
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.dynamics import delay_steps, discretize
 from hsnn_compiler.ir.graph import Graph, Node
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
+from hsnn_compiler.ir.ops import COLLECT_CODES, EVENT_KINDS
+from hsnn_compiler.ir.payloads import fires_once
+from hsnn_compiler.ir.quant import CollectQuant, CurrentQuant, FirstSpikeQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.ir.shapes import ShapeError, shape_rule
 from hsnn_compiler.ir.types import Coding, TensorType
 
 ANY = frozenset(Coding)
 VALUE = frozenset({Coding.VALUE})
 STEPS = ANY - VALUE
-SAME = "same"  # coding of the first input
+SAME = "same"  # coding of the input; of several, the one that can hold all
+WIDER = (Coding.VALUE, Coding.SPIKES, Coding.GRADED, Coding.CURRENT)
 LINEAR = "linear"  # value stays value, everything per step becomes a current
 EVENTS = "events"  # value stays value, everything per step becomes spikes
+ENCODED = "current or spikes"  # as the kind of an Encode says
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,17 @@ def _row(inputs: tuple[int, int | None], accepts: frozenset[Coding], yields: Cod
     return OpSpec(inputs, accepts, yields, {"loihi2": loihi2})
 
 
-SPIKING = "native with reset to zero; emulated with soft reset: needs custom microcode"
+SPIKING = "native with reset to zero; emulated with soft reset or graded spikes: needs custom microcode"
 ONE, SOME, NONE = (1, 1), (1, None), (0, 0)
 
 SPEC: dict[str, OpSpec] = {
     #             inputs  accepts  yields           on Loihi 2
     "Input":     _row(NONE, ANY,   SAME,            "host"),
     "Output":    _row(SOME, ANY,   SAME,            "host"),
-    "Encode":    _row(ONE,  VALUE, Coding.CURRENT,  "native: direct coding becomes a bias current per sample"),
+    "Encode":    _row(ONE,  VALUE, ENCODED,         "native: direct coding is a bias current; others are spikes"),
     "Decode":    _row(SOME, STEPS, Coding.VALUE,    "host"),
+    "Collect":   _row(SOME, STEPS, Coding.CURRENT,  "emulated: neurons that collect for a window, custom microcode"),
+    "FirstSpike": _row(SOME, STEPS, Coding.SPIKES,  "emulated: a ramp to the threshold, custom microcode"),
     "Affine":    _row(SOME, ANY,   LINEAR,          "native"),
     "Linear":    _row(SOME, ANY,   LINEAR,          "native"),
     "Conv1d":    _row(SOME, ANY,   LINEAR,          "native"),
@@ -74,6 +80,7 @@ SPEC: dict[str, OpSpec] = {
     "Threshold": _row(SOME, ANY,   EVENTS,            "host"),
     "ReLU":      _row(SOME, ANY,   LINEAR,          "emulated: converted to integrate-and-fire neurons"),
     "Clip":      _row(SOME, ANY,   LINEAR,          "emulated: converted to integrate-and-fire neurons (low = 0)"),
+    "Quantised": _row(SOME, ANY,   LINEAR,          "emulated: converted to integrate-and-fire neurons"),
     "LeakyReLU": _row(SOME, ANY,   LINEAR,          "host"),
     "Sigmoid":   _row(SOME, ANY,   LINEAR,          "host"),
     "Tanh":      _row(SOME, ANY,   LINEAR,          "host"),
@@ -101,11 +108,16 @@ def output_type(node: Node, inputs: list[TensorType]) -> TensorType:
     if row.yields is LINEAR or (row.yields is SAME and adds_up):
         coding = Coding.CURRENT if per_step else Coding.VALUE
     elif row.yields is SAME:
-        coding = inputs[0].coding if inputs else (node.type.coding if node.type else Coding.VALUE)
+        own = node.type.coding if node.type else Coding.VALUE
+        coding = max((tensor.coding for tensor in inputs), key=WIDER.index, default=own)
     elif row.yields is EVENTS:
         coding = Coding.SPIKES if per_step else Coding.VALUE
+    elif row.yields is ENCODED:
+        coding = Coding.SPIKES if node.is_event_source else Coding.CURRENT
     else:
         coding = Coding(row.yields)
+        if node.is_spiking and not fires_once(node):
+            coding = Coding.GRADED  # how often it fires in a step
     return TensorType(shape, coding)
 
 
@@ -149,6 +161,24 @@ def _check_type(graph: Graph, node: Node) -> str:
     return "" if expected == node.type else f"type is {node.type}, the table says {expected}"
 
 
+def _check_codes(graph: Graph, node: Node) -> str:
+    if node.kind == "Encode":
+        if node.op.kind not in ("direct", *EVENT_KINDS):
+            return f"Encode does not know {node.op.kind!r}"
+        if not (node.op.high > 0 and np.isfinite(node.op.high)):
+            return f"the range of an Encode ends at {node.op.high}"
+    if node.kind == "Collect" and node.op.code not in COLLECT_CODES:
+        return f"Collect does not know {node.op.code!r}"
+    if node.kind == "FirstSpike" and not np.all((node.op.threshold > 0) & np.isfinite(node.op.threshold)):
+        return "a threshold of a first spike that is not positive"
+    if node.kind == "Quantised":
+        if not np.all((node.op.threshold > 0) & np.isfinite(node.op.threshold)):
+            return "a quantised activation with a threshold that is not positive"
+        if node.op.levels < 1 or node.op.ties not in ("up", "even"):
+            return f"a quantised activation with {node.op.levels} levels, and ties {node.op.ties}"
+    return ""
+
+
 def _check_dynamics(graph: Graph, node: Node) -> str:
     if not node.is_neuron and node.kind != "Delay":
         return "" if node.dynamics is None else f"{node.kind} has dynamics"
@@ -178,10 +208,22 @@ def _check_quant(graph: Graph, node: Node) -> str:
         for value, low, high, what in limits:
             if not low <= value <= high:
                 return f"{what} = {value} is outside {low}..{high}"
+        if quant.vth == 0 and node.is_spiking and not fires_once(node):
+            return "several spikes in a step with a threshold of 0"
+        if np.shape(quant.v_init) not in ((), node.shape):
+            return f"start potentials of shape {list(np.shape(quant.v_init))} for neurons of shape {list(node.shape)}"
+        if np.abs(quant.v_init).max() >= 2**23:
+            return "v_init is outside 24 bits"
         if quant.bias_mant.size and (quant.bias_mant.min() < -4096 or quant.bias_mant.max() > 4095):
             return "bias_mant is outside 13 bits"
     elif isinstance(quant, CurrentQuant) and node.kind != "Encode":
         return "a quantised current on something that is not an Encode"
+    elif isinstance(quant, CollectQuant):
+        fits = node.kind == "Collect" and np.abs(quant.bias.astype(np.int64)).max(initial=0) < 2**23
+        return "" if fits else "a start value outside 24 bits, or of something that is not a Collect"
+    elif isinstance(quant, FirstSpikeQuant):
+        fits = node.kind == "FirstSpike" and 1 <= quant.ramp * (graph.timesteps or 1) < 2**23
+        return "" if fits else "a threshold outside 24 bits, or of something that is not a FirstSpike"
     return ""
 
 
@@ -189,21 +231,22 @@ CHECKS: tuple[Callable[[Graph, Node], str], ...] = (
     _check_known,
     _check_inputs,
     _check_type,
+    _check_codes,
     _check_dynamics,
     _check_quant,
 )
 
 
-def runs_on(kind: str, target: str) -> str:
-    """How a target runs an op: the table's last column."""
-    return SPEC[kind].targets.get(target, "host")
+def runs_on(kind: str, family: str) -> str:
+    """How chips of a family (``Target.family``) run an op, alone or several on a board: the table's last column."""
+    return SPEC[kind].targets.get(family, "host")
 
 
-def table() -> list[tuple[str, str, str, str]]:
-    """Rows (op, accepts, yields, Loihi 2) for documents and ``hsnn-compile targets``."""
+def table(family: str = "loihi2") -> list[tuple[str, str, str, str]]:
+    """Rows (op, accepts, yields, how the chip runs it) for documents and ``hsnn-compile targets``."""
     return [
-        (kind, _names(row.accepts), row.yields if isinstance(row.yields, str) and row.yields in (SAME, LINEAR, EVENTS)
-         else Coding(row.yields).value, row.targets["loihi2"])
+        (kind, _names(row.accepts), row.yields.value if isinstance(row.yields, Coding) else row.yields,
+         runs_on(kind, family))
         for kind, row in SPEC.items()
     ]  # fmt: skip
 

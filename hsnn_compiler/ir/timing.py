@@ -6,6 +6,7 @@ import networkx as nx
 
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.order import groups, is_loop
+from hsnn_compiler.ir.quant import Schedule
 
 
 def layers(graph: Graph) -> dict[str, int]:
@@ -47,7 +48,8 @@ def _within_loop(graph: Graph, group: list[Node], entered: dict[str, int]) -> di
 def waits(graph: Graph) -> dict[str, int]:
     """Steps for which a spike waits before each synapse op on the chip, in a scheduled graph.
 
-    A synapse op adds one step; a connection from depth d to depth L that skips layers waits L - d - 1.
+    A synapse op adds one step; a connection from depth d to depth L that skips layers waits L - d - 1. What a Collect
+    of depth L presents has to arrive one window earlier.
     """
     depth: dict[str, int] = {}
     found = {}
@@ -55,7 +57,12 @@ def waits(graph: Graph) -> dict[str, int]:
         feeds = max((depth[edge.src] for edge in graph.in_edges(node.name)), default=0)
         depth[node.name] = node.schedule.depth if node.schedule else feeds
         if node.is_synapse and node.on_chip:
-            target = max(s.schedule.depth for s in graph.successors(node.name) if s.schedule)
+            target = max(_begins(s.kind, s.schedule) for s in graph.successors(node.name) if s.schedule)
             found[node.name] = target - 1 - feeds
             depth[node.name] = feeds + 1
     return found
+
+
+def _begins(kind: str, schedule: Schedule) -> int:
+    """Steps before the window in which what arrives for the first sample is taken."""
+    return schedule.depth - schedule.period if kind == "Collect" else schedule.depth

@@ -8,18 +8,34 @@ import numpy as np
 from numba import njit
 
 from hsnn_compiler.kernels.tables import ROWS
-from hsnn_compiler.kernels.vectors import Pointer, add, bits_at, first_bit, load, scale, shift, store
+from hsnn_compiler.kernels.vectors import (
+    Pointer,
+    add,
+    ahead,
+    bits_along,
+    bits_at,
+    first_bit,
+    load,
+    masked,
+    scale,
+    shift,
+    store,
+    widen,
+)
+
+LANES = 8
+"""Output positions whose inputs are looked up together."""
 
 
 class Pointers(NamedTuple):
     """The `Tables` and the scratch memory of a running kernel, without reference counts.
 
     Attributes:
-        segments, shifts, masks, parts, weights, blocks, channels: as in `Tables`.
+        segments, shifts, masks, parts, weights, narrow, unit, blocks, channels: as in `Tables`.
         segment_count, groups, columns, part_count, depth, block_count: their sizes; depth is rows of weights.
-        words: [columns, words] receptive fields of a row of positions.
+        words: [words, columns] receptive fields of a row of positions.
         sums: [columns * channels, and lanes to spare] the result. A block writes all its lanes, also those
-            beyond the last channel: what belongs there is written later.
+            beyond the last channel, over the next column: what belongs there is written later, so the last comes first.
     """
 
     segments: Pointer
@@ -27,6 +43,8 @@ class Pointers(NamedTuple):
     masks: Pointer
     parts: Pointer
     weights: Pointer
+    narrow: Pointer
+    unit: Pointer
     blocks: Pointer
     channels: int
     segment_count: int
@@ -49,28 +67,60 @@ def _binary(width: int, unasked: int, at_once: int) -> Any:
 
     @njit
     def binary(p: Pointers, first_block: int, last_block: int, bias: Pointer) -> None:
-        weights, words, sums = p.weights, p.words, p.sums
-        zero = load(weights, (p.depth - 1) * width, width)
-        for column in range(p.columns):
+        sums, zero = p.sums, load(p.weights, (p.depth - 1) * width, width)
+        for number in range(last_block - first_block):
+            block = last_block - 1 - number
+            channel, rows = p.blocks[block], ahead(p.weights, block * p.depth * width)
             for part in range(p.part_count):
                 first_word, last_word = p.parts[6 * part], p.parts[6 * part + 1]
-                for block in range(first_block, last_block):
+                up, down = np.int32(p.parts[6 * part + 4]), np.int32(p.parts[6 * part + 5])
+                before = ahead(sums if part else bias, channel)
+                for column in range(p.columns):
                     total = zero
                     for word in range(first_word, last_word):
-                        active = words[column * (p.depth // ROWS) + word]
-                        origin = block * p.depth + word * ROWS
+                        active, here = p.words[word * p.columns + column], ahead(rows, word * ROWS * width)
                         for _ in range(unasked):
-                            total = add(total, load(weights, (origin + first_bit(active)) * width, width))
+                            total = add(total, load(here, first_bit(active) * width, width))
                             active &= active - np.uint64(1)
                         while active != 0:
                             for _ in range(at_once):
-                                total = add(total, load(weights, (origin + first_bit(active)) * width, width))
+                                total = add(total, load(here, first_bit(active) * width, width))
                                 active &= active - np.uint64(1)
-                    total = shift(total, np.int32(p.parts[6 * part + 4]), np.int32(p.parts[6 * part + 5]))
-                    at = column * p.channels + p.blocks[block]
-                    store(sums, at, add(total, load(sums if part else bias, at, width)))
+                    at = column * p.channels
+                    store(sums, channel + at, add(shift(total, up, down), load(before, at, width)))
 
     return binary
+
+
+def _narrow(width: int, unasked: int, at_once: int) -> Any:
+    """As `_binary`, for weights that are 16-bit integers times a unit, and whose sums are, too: half the bytes."""
+
+    @njit
+    def narrow(p: Pointers, first_block: int, last_block: int, bias: Pointer) -> None:
+        sums, unit, zero = p.sums, p.unit[0], load(p.narrow, (p.depth - 1) * width, width)
+        for number in range(last_block - first_block):
+            block = last_block - 1 - number
+            channel, rows = p.blocks[block], ahead(p.narrow, block * p.depth * width)
+            for part in range(p.part_count):
+                first_word, last_word = p.parts[6 * part], p.parts[6 * part + 1]
+                up, down = np.int32(p.parts[6 * part + 4]), np.int32(p.parts[6 * part + 5])
+                before = ahead(sums if part else bias, channel)
+                for column in range(p.columns):
+                    total = zero
+                    for word in range(first_word, last_word):
+                        active, here = p.words[word * p.columns + column], ahead(rows, word * ROWS * width)
+                        for _ in range(unasked):
+                            total = add(total, load(here, first_bit(active) * width, width))
+                            active &= active - np.uint64(1)
+                        while active != 0:
+                            for _ in range(at_once):
+                                total = add(total, load(here, first_bit(active) * width, width))
+                                active &= active - np.uint64(1)
+                    at = column * p.channels
+                    wide = scale(shift(widen(total, sums), up, down), unit)
+                    store(sums, channel + at, add(wide, load(before, at, width)))
+
+    return narrow
 
 
 def _graded(width: int) -> Any:
@@ -102,6 +152,8 @@ def _graded(width: int) -> Any:
     return graded
 
 
+_narrow_16, _narrow_32, _narrow_64 = _narrow(16, 3, 2), _narrow(32, 3, 2), _narrow(64, 3, 2)
+_narrow_128, _narrow_256 = _narrow(128, 1, 2), _narrow(256, 1, 1)
 _binary_16, _graded_16 = _binary(16, 3, 4), _graded(16)
 _binary_32, _graded_32 = _binary(32, 2, 4), _graded(32)
 _binary_64, _graded_64 = _binary(64, 1, 2), _graded(64)
@@ -112,22 +164,27 @@ _binary_256, _graded_256 = _binary(256, 0, 1), _graded(256)
 @njit
 def _look(p: Pointers, group: int, bits: Pointer, row: int) -> None:
     """Put together the words of all positions of an output row."""
-    words, row_words = p.words, p.depth // ROWS
-    for at in range(p.columns * row_words):
+    words, columns = p.words, p.columns
+    whole = columns // LANES * LANES
+    for at in range(columns * (p.depth // ROWS)):
         words[at] = np.uint64(0)
     for segment in range(p.segment_count):
         start = p.segments[4 * segment] + row * p.segments[4 * segment + 1]
-        step, word, up = p.segments[4 * segment + 2], p.segments[4 * segment + 3], p.shifts[segment]
-        mask = (group * p.segment_count + segment) * p.columns
-        for column in range(p.columns):
-            found = bits_at(bits, start + column * step) & p.masks[mask + column]
-            words[column * row_words + word] |= found << up
+        step, up = p.segments[4 * segment + 2], p.shifts[segment]
+        goal = ahead(words, p.segments[4 * segment + 3] * columns)
+        masks = ahead(p.masks, (group * p.segment_count + segment) * columns)
+        for column in range(0, whole, LANES):
+            found = masked(bits_along(bits, start + column * step, step, LANES), load(masks, column, LANES), up)
+            store(goal, column, add(found, load(goal, column, LANES)))  # of bits apart from each other
+        for column in range(whole, columns):
+            goal[column] |= (bits_at(bits, start + column * step) & masks[column]) << up
 
 
 @njit
 def sum_row(
     p: Pointers,
     lanes: int,
+    is_narrow: bool,
     bias: Pointer,
     bits: Pointer,
     row: int,
@@ -139,6 +196,7 @@ def sum_row(
     Args:
         p: as there.
         lanes: of the weights.
+        is_narrow: whether there are narrow ones.
         bias: [columns * channels, and lanes to spare].
         bits: [row words] uint64, the inputs of the sample at the step.
         row: of the output map.
@@ -159,7 +217,18 @@ def sum_row(
     for group in range(p.groups):
         first, last = group * p.block_count // p.groups, (group + 1) * p.block_count // p.groups
         _look(p, group, bits, row)
-        if lanes == 16:
+        if is_narrow:
+            if lanes == 16:
+                _narrow_16(p, first, last, bias)
+            elif lanes == 32:
+                _narrow_32(p, first, last, bias)
+            elif lanes == 64:
+                _narrow_64(p, first, last, bias)
+            elif lanes == 128:
+                _narrow_128(p, first, last, bias)
+            else:
+                _narrow_256(p, first, last, bias)
+        elif lanes == 16:
             _binary_16(p, first, last, bias)
         elif lanes == 32:
             _binary_32(p, first, last, bias)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,9 @@ EXPECTED = 0.1
 """Part of the inputs taken to be active, as long as nothing is known."""
 FEWEST_STEPS = 8
 """Of a window, however large the layers."""
+BYTE = np.dtype(np.uint8)
+Key = tuple[int, str]
+"""A layer's number, and one of `FIELDS`."""
 FIELDS = {"s": "spikes", "u": "u_record", "v": "v_record"}
 
 
@@ -43,27 +47,66 @@ class Feed:
     delay: int = 0
 
 
-@dataclass(eq=False)
 class ChainRun:
     """What a chain did, by number of the layer, where it is not said otherwise.
 
+    Args:
+        chain: that ran.
+        steps: of all samples.
+        counters: of the compiled code.
+        active: inputs of every layer.
+        kept: see there.
+
     Attributes:
         kept: what was to be recorded, [batch, time, *out]; spikes as uint8.
-        counts: spikes.
-        saturated: neuron-steps of Loihi in which u wrapped or v saturated.
-        activity: part of the inputs that was 1.
-        signals: by name, spikes from outside.
     """
 
-    kept: dict[tuple[int, str], np.ndarray]
-    counts: list[int]
-    saturated: list[int]
-    activity: list[float]
-    signals: dict[str, int]
+    def __init__(
+        self, chain: Chain, steps: int, counters: list[int], active: list[int], kept: dict[Key, np.ndarray]
+    ) -> None:
+        self.kept = kept
+        self._chain, self._steps, self._counters, self._active = chain, steps, counters, active
+
+    @property
+    def counts(self) -> list[int]:
+        """Spikes."""
+        return self._counters[FIRST_COUNT : self._chain.first_signal : 2]
+
+    @property
+    def saturated(self) -> list[int]:
+        """Neuron-steps of Loihi in which u wrapped or v saturated."""
+        return self._counters[FIRST_COUNT + 1 : self._chain.first_signal : 2]
+
+    @property
+    def activity(self) -> list[float]:
+        """Part of the inputs that was 1."""
+        sizes = self._chain.in_sizes
+        return [active / (size * self._steps) for active, size in zip(self._active, sizes, strict=True)]
 
     def method(self, layer: int) -> str:
         """How a layer was run, as `Run.method`."""
-        return f"events: {100 * self.activity[layer]:.1f} % active"
+        return f"events: {100 * self._active[layer] / (self._chain.in_sizes[layer] * self._steps):.1f} % active"
+
+    @property
+    def signals(self) -> dict[str, int]:
+        """By name, spikes from outside."""
+        return {name: self._counters[self._chain.first_signal + 2 * i + 1] for i, name in self._chain.outside}
+
+
+class Way(NamedTuple):
+    """How to run some samples and steps, and record some signals: a short run has no time to find it out.
+
+    Attributes:
+        program: for these steps.
+        limits: by layer, most active inputs of the first samples: with more, matrix products are faster.
+        places: where the program is told of each signal from outside.
+        outputs: what is recorded: layer and variable, where the program is told of it, the layer's shape, the type.
+    """
+
+    program: Program
+    limits: list[float]
+    places: list[tuple[int, str]]
+    outputs: list[tuple[Key, int, tuple[int, ...], np.dtype]]
 
 
 class Chain:
@@ -95,18 +138,28 @@ class Chain:
                 record["size"], record["place"], record["delay"] = synapse.in_size, place, feed.delay
             first += len(each)
         self._programs: dict[int, Program] = {}
+        self._ways: dict[tuple[int, int, frozenset[Key]], Way] = {}
         self._ranges = [(int(job["first_feed"]), int(job["last_feed"])) for job in self._jobs]
-        self._outside = [(i, feed.source) for i, feed in enumerate(self._flat) if isinstance(feed.source, str)]
-        self._signals = FIRST_COUNT + 2 * len(self.layers)  # where the counters of what comes from outside begin
-        self._in_sizes = [sum(synapse.in_size for synapse in layer.synapses) for layer in self.layers]
+        self.outside = [(i, feed.source) for i, feed in enumerate(self._flat) if isinstance(feed.source, str)]
+        self.first_signal = FIRST_COUNT + 2 * len(self.layers)  # where the counters of what comes from outside begin
+        # By layer, the counters of its active inputs; and those of bytes above 1.
+        self._active_at = [
+            [
+                self.first_signal + 2 * i + 1 if isinstance(feed.source, str) else FIRST_COUNT + 2 * feed.source
+                for i, feed in enumerate(self._flat)
+            ][first:last]
+            for first, last in self._ranges
+        ]
+        self._above_at = [] if counts_bytes else [self.first_signal + 2 * i for i, _ in self.outside]
+        self.in_sizes = [sum(synapse.in_size for synapse in layer.synapses) for layer in self.layers]
         self._cost = sum(
-            layer.nanoseconds(EXPECTED * size) for layer, size in zip(self.layers, self._in_sizes, strict=True)
+            layer.nanoseconds(EXPECTED * size) for layer, size in zip(self.layers, self.in_sizes, strict=True)
         )
 
     def run(
         self,
         signals: Mapping[str, np.ndarray],
-        record: Collection[tuple[int, str]] = (),
+        record: Collection[Key] = (),
         resets: Mapping[int, np.ndarray] | None = None,
     ) -> ChainRun | None:
         """Run a batch over all its steps, from the start state on.
@@ -120,54 +173,47 @@ class Chain:
             None, if this is no way to run it: it would be slow, or the signals are no spikes.
         """
         batch, steps = next(iter(signals.values())).shape[:2]
-        kept = {
-            (i, what): np.empty(
-                (batch, steps, *self.layers[i].out_shape), np.uint8 if what == "s" else self.layers[i].dtype
-            )
-            for i, what in record
-        }
+        first, last = 0, min(batch, FIRST_SAMPLES)
+        way = (last, steps, frozenset(record))
+        program, limits, places, outputs = self._ways.get(way) or self._way(*way)
+        arrays = [(place, signals[name]) for place, name in places]
+        kept = {}
+        for key, place, shape, dtype in outputs:
+            kept[key] = array = np.empty((batch, steps, *shape), dtype)
+            arrays.append((place, array))
+        fixed = [(program.job_field(i, "resets"), address(array)) for i, array in resets.items()] if resets else []
+        moving = [(place, address(array), array.nbytes // batch) for place, array in arrays]
         total: list[int] = []
-        first, last, cost = 0, min(batch, FIRST_SAMPLES), self._cost
+        cost = self._cost
         while first < batch:
-            counters = self._part(slice(first, last), steps, signals, kept, resets or {}, cost)
+            fields = fixed + [(place, start + first * size) for place, start, size in moving]
+            counters = program.run(last - first, steps, fields, (last - first) * steps * cost)
             total = [a + b for a, b in zip(total, counters, strict=True)] if total else counters
-            active = self._active(total)
-            if not self.counts_bytes and any(total[self._signals + 2 * i] for i, _ in self._outside):
-                return None
-            if not first:
-                suit = (layer.prefers_events(a, last * steps) for layer, a in zip(self.layers, active, strict=True))
-                if not all(suit):
+            for place in self._above_at:
+                if total[place]:
                     return None
+            active = [sum([total[place] for place in places]) for places in self._active_at]
+            if not first:
+                for number, limit in zip(active, limits, strict=True):
+                    if number > limit:
+                        return None
+            if last < batch:
                 cost = sum(layer.nanoseconds(a / last / steps) for layer, a in zip(self.layers, active, strict=True))
             first, last = last, batch
-        counts, saturated = total[FIRST_COUNT : self._signals : 2], total[FIRST_COUNT + 1 : self._signals : 2]
-        activity = [a / n / batch / steps for a, n in zip(active, self._in_sizes, strict=True)]
-        found = {name: total[self._signals + 2 * i + 1] for i, name in self._outside}
-        return ChainRun(kept, counts, saturated, activity, found)
+        return ChainRun(self, batch * steps, total, active, kept)
 
-    def _part(
-        self,
-        part: slice,
-        steps: int,
-        signals: Mapping[str, np.ndarray],
-        kept: Mapping[tuple[int, str], np.ndarray],
-        resets: Mapping[int, np.ndarray],
-        cost: float,
-    ) -> list[int]:
-        """Run some samples; returns the counters."""
-        program, samples = self._program(steps), part.stop - part.start
-        fields = [(program.feed_field(i, "signal"), address(signals[name][part])) for i, name in self._outside]
-        fields += [(program.job_field(i, FIELDS[what]), address(array[part])) for (i, what), array in kept.items()]
-        fields += [(program.job_field(i, "resets"), address(array)) for i, array in resets.items()]
-        return program.run((samples, steps), fields, samples * steps * cost)
-
-    def _active(self, counters: list[int]) -> list[int]:
-        """Active inputs of every layer."""
-        found = [
-            counters[self._signals + 2 * i + 1 if isinstance(feed.source, str) else FIRST_COUNT + 2 * feed.source]
-            for i, feed in enumerate(self._flat)
-        ]
-        return [sum(found[first:last]) for first, last in self._ranges]
+    def _way(self, samples: int, steps: int, record: frozenset[Key]) -> Way:
+        """To run so many steps and record this, made once; `samples` are the first ones."""
+        program = self._program(steps)
+        outputs = []
+        for i, what in record:
+            layer = self.layers[i]
+            place, dtype = program.job_field(i, FIELDS[what]), BYTE if what == "s" else layer.dtype
+            outputs.append(((i, what), place, layer.out_shape, dtype))
+        places = [(program.feed_field(i, "signal"), name) for i, name in self.outside]
+        way = Way(program, [layer.most_active(samples * steps) for layer in self.layers], places, outputs)
+        self._ways[samples, steps, record] = way
+        return way
 
     def _program(self, steps: int) -> Program:
         """Everything laid out for so many steps."""

@@ -49,9 +49,9 @@ class Costs:
         """Nanoseconds event-driven, with so many inputs active in so many steps of samples."""
         return steps * self.fixed + active * self.active
 
-    def prefers_events(self, active: int, steps: int) -> bool:
-        """Whether that is faster than matrix products and convolutions."""
-        return self.events(active, steps) <= steps * self.dense + CALL
+    def most_active(self, steps: int) -> float:
+        """How many inputs may be active in so many steps of samples for events to be the faster way."""
+        return (steps * (self.dense - self.fixed) + CALL) / self.active
 
 
 def estimate(synapses: list[Synapse], tables: Tables) -> Costs:

@@ -80,6 +80,8 @@ def run_rows(
         at(job.masks, word),
         at(job.parts, number),
         at(job.weights, like),
+        at(job.narrow, np.int16(0)),
+        at(job.unit, like),
         at(job.blocks, number),
         job.channels,
         job.segment_count,
@@ -118,7 +120,7 @@ def run_rows(
             if p.part_count:
                 place = t * row_words
                 payload = ahead(at(job.payload, like), (since * row_words + place) * WORD)
-                sum_row(p, lanes, bias, ahead(bits, place), row, payload, is_graded)
+                sum_row(p, lanes, job.narrow != 0, bias, ahead(bits, place), row, payload, is_graded)
             else:
                 _copy(bias, a, size)
             if extra != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def describe(tables: Tables, bias: np.ndarray, leak: np.ndarray, start: np.ndarr
     fields = {
         **{
             name: address(getattr(tables, name))
-            for name in ("segments", "shifts", "masks", "parts", "weights", "blocks")
+            for name in ("segments", "shifts", "masks", "parts", "weights", "narrow", "unit", "blocks")
         },
         "channels": tables.channels,
         "segment_count": segments,
@@ -67,6 +68,22 @@ def describe(tables: Tables, bias: np.ndarray, leak: np.ndarray, start: np.ndarr
     for name, value in fields.items():
         job[name] = value
     return job
+
+
+class Memory(NamedTuple):
+    """What a run works in.
+
+    Attributes:
+        order: all that the compiled code is told, and its counters.
+        ready: that before a run.
+        start: the address of `order`.
+        scratch: see `CALL`.
+    """
+
+    order: np.ndarray
+    ready: np.ndarray
+    start: int
+    scratch: np.ndarray
 
 
 class Program:
@@ -97,6 +114,7 @@ class Program:
         call["sums"] = (jobs["columns"] * jobs["channels"] + jobs["lanes"]).max()
         counters = np.zeros(self._jobs - self._counters, np.int64)
         self._template = np.concatenate([call.view(np.int64), counters, jobs.view(np.int64), feeds.view(np.int64)])
+        self._spare: list[Memory] = []
 
     def __getstate__(self) -> object:
         raise TypeError("a program holds addresses: it cannot be copied or pickled")
@@ -109,37 +127,58 @@ class Program:
         """The same for feeds."""
         return self._feeds + feed * len(FEED_PLACES) + FEED_PLACES[name]
 
-    def run(self, shape: tuple[int, int], fields: Iterable[tuple[int, int]], nanoseconds: float) -> list[int]:
+    def run(self, samples: int, steps: int, fields: Iterable[tuple[int, int]], nanoseconds: float) -> list[int]:
         """Run on all samples, with other threads if it will take long; returns the counters.
 
         Args:
-            shape: samples and steps.
+            samples, steps: how many.
             fields: what to put where.
             nanoseconds: that it will take, about.
         """
-        samples, steps = shape
-        shares = nanoseconds >= WORTH_SHARING and THREADS > 1
+        if nanoseconds < WORTH_SHARING or THREADS == 1:
+            return self._alone(samples, steps, fields)
         stages = samples * self._job_count * -(-steps // self._window)
-        divides = shares and self._divisible and samples < 2 * THREADS and nanoseconds >= WORTH_WAITING * stages
+        divides = self._divisible and samples < 2 * THREADS and nanoseconds >= WORTH_WAITING * stages
         parts = 2 * THREADS if divides else 0
-        shares = shares and (divides or samples > 1)
-        scratch = np.empty(self._scratch_size * (THREADS if shares and not parts else 1), np.uint8)
-        order = self._template.copy()
-        start = address(order)
-        order[SAMPLES], order[STEPS] = shape
-        order[PARTS], order[SCRATCH] = parts, address(scratch)
-        order[COUNTERS] = start + 8 * self._counters
-        order[JOBS], order[FEEDS] = start + 8 * self._jobs, start + 8 * self._feeds
+        if not divides and samples == 1:
+            return self._alone(samples, steps, fields)
+        memory = self._memory(1 if parts else THREADS)
+        order = memory.order
+        order[SAMPLES], order[STEPS], order[PARTS] = samples, steps, parts
         for place, value in fields:
             order[place] = value
 
-        def work(_: object = (order, scratch)) -> None:  # keeps the memory, also for whoever comes late
-            run_call(start, self.like)
+        def work(memory: Memory = memory) -> None:  # keeps it, also for whoever comes late
+            run_call(memory.start, self.like)
 
-        if shares:
-            invite(work)
+        invite(work)
         work()
         return order[self._counters : self._jobs].tolist()
+
+    def _alone(self, samples: int, steps: int, fields: Iterable[tuple[int, int]]) -> list[int]:
+        """Run on this thread, in memory that the next run uses again: for a short one it takes long to get."""
+        try:
+            memory = self._spare.pop()  # nobody else has it then
+            memory.order[:] = memory.ready
+        except IndexError:
+            memory = self._memory(1)
+        order = memory.order
+        order[SAMPLES], order[STEPS] = samples, steps
+        for place, value in fields:
+            order[place] = value
+        run_call(memory.start, self.like)
+        found = order[self._counters : self._jobs].tolist()
+        self._spare.append(memory)
+        return found
+
+    def _memory(self, threads: int) -> Memory:
+        """For a run on so many threads that do not share their scratch memory."""
+        order, scratch = self._template.copy(), np.empty(self._scratch_size * threads, np.uint8)
+        start = address(order)
+        order[SCRATCH] = address(scratch)
+        order[COUNTERS] = start + 8 * self._counters
+        order[JOBS], order[FEEDS] = start + 8 * self._jobs, start + 8 * self._feeds
+        return Memory(order, order.copy(), start, scratch)
 
 
 def one_layer(job: Record, like: np.generic) -> Program:
@@ -165,7 +204,7 @@ def run_events(program: Program, arrays: Arrays, shape: tuple[int, int], nanosec
     fields = [(program.job_field(0, name), address(array)) for name, array in arrays.items()]
     if "leak" in arrays:
         fields.append((program.job_field(0, "leak_samples"), shape[0]))
-    return program.run(shape, fields, nanoseconds)[FIRST_COUNT + 1]
+    return program.run(*shape, fields, nanoseconds)[FIRST_COUNT + 1]
 
 
 def run_dense(

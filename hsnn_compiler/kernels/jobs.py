@@ -6,6 +6,7 @@ its array alive.
 
 from __future__ import annotations
 
+from ctypes import addressof, c_char
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def _integers(names: str) -> np.dtype:
 
 
 JOB = _integers(
-    "segments shifts masks parts weights blocks"
+    "segments shifts masks parts weights narrow unit blocks"
     " channels segment_count groups columns part_count depth block_count lanes"
     " neurons rows spiking has_current"
     " bias bias_rows bias_width leak leak_samples leak_rows start start_count coefficients coefficient_rows apart"
@@ -29,7 +30,7 @@ JOB = _integers(
 """One layer of a call.
 
 The tables and the neurons:
-    segments, shifts, masks, parts, weights, blocks, channels: as in `Tables`.
+    segments, shifts, masks, parts, weights, narrow, unit, blocks, channels: as in `Tables`.
     segment_count, groups, columns, part_count, depth, block_count, lanes: their sizes; depth is rows of weights.
     neurons, rows: of the population; a row has columns * channels neurons.
     spiking, has_current: whether there is a threshold, and whether u has a memory.
@@ -86,4 +87,9 @@ than 1 (as a number above 0), and how many inputs were active.
 
 def address(array: np.ndarray | None) -> int:
     """Of the first element; 0 if there is none."""
-    return array.__array_interface__["data"][0] if array is not None and array.size else 0
+    if array is None or not array.size:
+        return 0
+    try:
+        return addressof(c_char.from_buffer(array))
+    except (TypeError, ValueError, BufferError):  # what is read-only has to be asked: that takes five times as long
+        return array.__array_interface__["data"][0]

@@ -104,7 +104,7 @@ class Layer:
         self._bias = on_lines(np.pad(rows, ((0, 0), (0, tables.weights.shape[2]))))
         self._leak = np.empty((1, 1, 0), self.dtype)
         if isinstance(neuron, LoihiNeuron):
-            self._start, self._coefficients = neuron.start(), neuron.coefficients()
+            self._start, self._coefficients = neuron.start(self.out_shape), neuron.coefficients()
             self._leak = neuron.leaks(self.out_shape)
         else:
             self._start = neuron.start(self.out_shape, self.dtype)
@@ -124,9 +124,9 @@ class Layer:
         """That one sample and step takes with so many active inputs, event-driven."""
         return self.costs.events(active, 1) if self.costs else NEURON * self.size
 
-    def prefers_events(self, active: int, steps: int) -> bool:
-        """Whether that is faster than matrix products and convolutions, for so many steps of samples."""
-        return self.costs is None or self.costs.prefers_events(active, steps)
+    def most_active(self, steps: int) -> float:
+        """How many inputs may be active in so many steps of samples for events to be the faster way."""
+        return self.costs.most_active(steps) if self.costs else math.inf
 
     def run(
         self,
@@ -174,7 +174,7 @@ class Layer:
             steps = time * shape[0]
             if chosen == "auto":
                 assert self.costs is not None
-                chosen = "events" if self.costs.prefers_events(packed.active, steps) else "dense"
+                chosen = "events" if packed.active <= self.costs.most_active(steps) else "dense"
             active += packed.active
             if chosen == "dense":
                 saturated += run_dense(self._dense_program, self._dense, here, some, shape)

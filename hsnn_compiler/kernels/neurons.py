@@ -85,7 +85,8 @@ class LoihiNeuron:
     """A population in Loihi's integers, bit for bit as ``hsnn_compiler.reference.loihi_neuron.scan``.
 
     Attributes:
-        du, dv, vth, v_init: as in `NeuronParameters`, one per population.
+        du, dv, vth: as in `NeuronParameters`, one per population.
+        v_init: v at the start; a number, or an array that broadcasts against the channel-last shape.
         bias: added to v at every step, shifted by its exponent already; broadcasts against [batch, *out shape].
         reset: ``"zero"`` or ``"subtract"``.
         spiking: False if v itself is the output; thresholds and resets apply all the same, as on the chip.
@@ -96,7 +97,7 @@ class LoihiNeuron:
     dv: int
     vth: int
     bias: ArrayLike = 0
-    v_init: int = 0
+    v_init: ArrayLike = 0
     reset: str = "zero"
     spiking: bool = True
     taken: int | None = None
@@ -106,8 +107,8 @@ class LoihiNeuron:
             raise ValueError(f"reset {self.reset!r} is neither zero nor subtract")
         if not (0 <= self.du < UNITY and 0 <= self.dv <= UNITY and 0 <= self.vth <= LIMIT):
             raise ValueError(f"du {self.du}, dv {self.dv}, vth {self.vth} do not exist on Loihi")
-        numbers = (np.abs(np.asarray(self.bias, np.int64)).max(initial=0), abs(self.v_init), abs(self.taken or 0))
-        if max(numbers) > LIMIT:
+        arrays = (np.asarray(array, np.int64) for array in (self.bias, self.v_init, self.taken or 0))
+        if max(np.abs(array).max(initial=0) for array in arrays) > LIMIT:
             raise ValueError("bias, v_init or taken beyond 24 bits")
 
     @property
@@ -128,9 +129,10 @@ class LoihiNeuron:
         batched = bias.ndim > len(out_shape)
         return np.stack([by_rows(sample, out_shape) for sample in (bias if batched else bias[None])])
 
-    def start(self) -> np.ndarray:
-        """v at first, [1]."""
-        return np.array([self.v_init], np.int32)
+    def start(self, out_shape: tuple[int, ...]) -> np.ndarray:
+        """v at first: [1] if all are equal, else [n]."""
+        start = np.asarray(self.v_init, np.int32)
+        return start.reshape(1) if start.size == 1 else np.broadcast_to(start, out_shape).flatten()
 
 
 def by_rows(array: np.ndarray, out_shape: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,7 @@ Bit i of word w has weight row ``64 * w + i``. A dense synapse is the case of a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from hsnn_compiler.kernels.windows import window
 
 NARROWEST = 16
 """Fewest lanes of an accumulator: one AVX-512 register of float32."""
+NOTHING = np.empty(0, np.int16)
 WRAP_SHIFT = 8
 """Left and right again: wraps 32-bit integers into 24 bits, as Loihi's convolutions do."""
 
@@ -82,12 +84,16 @@ def make_plan(synapses: Sequence[Synapse], out_shape: tuple[int, ...], dtype: np
         parts = [(0, words, 0, len(segments), 0, 0)]
     lanes = _lanes(channels // groups, widest, exactly=groups > 1)
     blocks = np.arange(0, channels, lanes)
+    kernel = np.concatenate(kernels)
+    integers, unit = _narrow(kernels, dtype)
     tables = Tables(
         segments=np.array([segment[:4] for segment in segments], np.int64),
         shifts=np.array([segment[4] for segment in segments], np.uint64),
         masks=np.ascontiguousarray(np.stack(masks, 1)),
         parts=np.array(parts, np.int64),
-        weights=_in_blocks(np.concatenate(kernels), blocks, lanes, dtype),
+        weights=_in_blocks(kernel, blocks, lanes, dtype),
+        narrow=NOTHING if integers is None else _in_blocks(integers, blocks, lanes, np.dtype(np.int16)),
+        unit=np.array([unit], dtype),
         blocks=blocks,
         channels=channels,
     )
@@ -103,9 +109,40 @@ def no_synapses(out_shape: tuple[int, ...], dtype: np.dtype) -> Tables:
         masks=np.empty((1, 0, columns), np.uint64),
         parts=np.empty((0, 6), np.int64),
         weights=np.empty((1, 1, NARROWEST), dtype),
+        narrow=NOTHING,
+        unit=np.ones(1, dtype),
         blocks=np.zeros(1, np.int64),
         channels=channels,
     )
+
+
+def _narrow(kernels: Sequence[np.ndarray], dtype: np.dtype) -> tuple[np.ndarray | None, float]:
+    """Weight rows as 16-bit integers and their unit, a power of two; None if they, or any sums of them, are none.
+
+    Then sums in 16 bits are exact, as they are in floating point: it is the same, bit for bit, in half the bytes.
+    Weights are like this after a quantisation to eight bits.
+
+    Args:
+        kernels: [64 * words, channels] of each synapse; the sums of integers are kept apart.
+        dtype: of the layer.
+    """
+    whole, unit = np.concatenate(kernels).astype(np.float64), 1.0
+    if dtype.kind == "f":
+        kernels = [whole]
+        largest = np.abs(whole).max(initial=0)
+        if not np.isfinite(largest):
+            return None, 1.0
+        exponent = math.frexp(largest)[1] - 15
+        whole, unit = np.ldexp(whole, -exponent), math.ldexp(1.0, exponent)
+        while (whole % 2 == 0).all() and whole.any():
+            whole, unit = whole / 2, 2 * unit
+        if (whole % 1).any() or unit < np.finfo(dtype).tiny:
+            return None, 1.0
+    ends = np.cumsum([len(kernel) for kernel in kernels])[:-1]
+    for rows in np.split(whole, ends):
+        if rows.clip(0).sum(0).max(initial=0) >= 2**15 or -rows.clip(None, 0).sum(0).min(initial=0) > 2**15:
+            return None, 1.0
+    return whole.astype(np.int16), unit
 
 
 def _finish(synapse: Synapse) -> tuple[int, int]:

@@ -21,6 +21,9 @@ class Tables(NamedTuple):
         masks: [groups, segments, columns] uint64, which bits of a segment count.
         parts: [parts, 6] sums of their own: words from, to, segments from, to, shift of the sum left and right.
         weights: [blocks, 65 * words, lanes], see `ROWS`.
+        narrow: the same as 16-bit integers, to be multiplied by the unit, if they are such and so are all their sums;
+            else empty.
+        unit: [1] of the layer's type.
         blocks: [blocks] first channel of each block of `lanes` channels, ascending; equally many per group.
         channels: of the output map.
     """
@@ -30,6 +33,8 @@ class Tables(NamedTuple):
     masks: np.ndarray
     parts: np.ndarray
     weights: np.ndarray
+    narrow: np.ndarray
+    unit: np.ndarray
     blocks: np.ndarray
     channels: int
 

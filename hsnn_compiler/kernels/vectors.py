@@ -168,6 +168,18 @@ def scale(typingctx: Any, lanes: Any, factor: Any) -> Any:
 
 
 @intrinsic
+def widen(typingctx: Any, lanes: Any, like: Any) -> Any:
+    """Lanes of signed integers as lanes of what `like` points to."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide = context.get_value_type(signature.return_type)
+        is_float = isinstance(like.dtype, types.Float)
+        return builder.sitofp(args[0], wide) if is_float else builder.sext(args[0], wide)
+
+    return Lanes(like.dtype, lanes.width)(lanes, like), codegen
+
+
+@intrinsic
 def shift(typingctx: Any, lanes: Any, left: Any, right: Any) -> Any:
     """Integers: ``(x << left) >> right`` in the lane's own width (int32), `left` and `right` int32; floats: as is."""
 
@@ -223,6 +235,35 @@ def bits_at(typingctx: Any, words: Any, bit: Any) -> Any:
         return builder.lshr(value, builder.and_(args[1], ir.IntType(64)(7)))
 
     return types.uint64(words, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def bits_along(typingctx: Any, words: Any, bit: Any, step: Any, width: Any) -> Any:
+    """`bits_at` for `width` (a literal) positions, each `step` bits behind the one before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        low = builder.bitcast(args[0], cgutils.voidptr_t)
+        bytes_, within = (ir.Constant(ir.VectorType(word, width.literal_value), ir.Undefined) for _ in range(2))
+        at = args[1]
+        for lane in range(width.literal_value):
+            place = builder.bitcast(builder.gep(low, [builder.ashr(at, word(3))]), word.as_pointer())
+            bytes_ = builder.insert_element(bytes_, builder.load(place, align=1), ir.IntType(32)(lane))
+            within = builder.insert_element(within, at, ir.IntType(32)(lane))
+            at = builder.add(at, args[2])
+        return builder.lshr(bytes_, builder.and_(within, _splat(builder, word(7), width.literal_value)))
+
+    return Lanes(types.uint64, width.literal_value)(words, types.intp, types.intp, width), codegen
+
+
+@intrinsic
+def masked(typingctx: Any, lanes: Any, masks: Any, left: Any) -> Any:
+    """``(lanes & masks) << left`` of uint64, with one number for all to the left."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.shl(builder.and_(args[0], args[1]), _splat(builder, args[2], lanes.width))
+
+    return lanes(lanes, lanes, types.uint64), codegen
 
 
 @intrinsic

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,8 @@ from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.timing import layers
-from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, has_time, run_in_batches
+from hsnn_compiler.reference import codes
+from hsnn_compiler.reference.batches import BATCH_SIZE, Inlets, Inputs, has_time, run_in_batches
 from hsnn_compiler.reference.float_fused import FusedFloat
 from hsnn_compiler.reference.float_neuron import FloatNeuron, FloatSigmaDelta
 from hsnn_compiler.reference.float_run import FloatRun
@@ -21,7 +23,7 @@ from hsnn_compiler.reference.fused import BYTES, FusedPlan, binary, last_uses, o
 from hsnn_compiler.reference.loihi_parameters import SIGMA_DELTA_OPS
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
-from hsnn_compiler.reference.whole import Whole, whole
+from hsnn_compiler.reference.whole import Repeats, Whole, whole
 
 if TYPE_CHECKING:
     from hsnn_compiler.kernels import Layer
@@ -59,6 +61,7 @@ class FloatExecutor:
         self.graph = graph
         self.dtype = dtype
         self.method = method
+        self.learns = surrogate is not None
         self.groups = groups(graph)
         self.layers = layers(graph)
         self.last_use = last_uses(graph, self.groups, {})
@@ -66,6 +69,7 @@ class FloatExecutor:
         self.compiled: dict[tuple[str, ...], Layer] = {}
         self._plans: dict[frozenset[Record], FusedPlan] = {}
         self._wholes: dict[frozenset[Record], Whole | None] = {}
+        self._repeats = Repeats()
         self.loops = on_loops(graph, self.groups)
         self.neuron_count = sum(node.type.size for node in graph if node.is_neuron and node.type)
         self.bound = {}
@@ -76,8 +80,16 @@ class FloatExecutor:
                 self.neurons[node.name] = FloatNeuron(node, dtype, parameter, surrogate)
             elif node.kind in SIGMA_DELTA_OPS:
                 self.neurons[node.name] = FloatSigmaDelta(node, dtype, parameter)
+            elif node.kind in codes.WINDOW_OPS:
+                name = "bias" if node.kind == "Collect" else "threshold"
+                parameter(name, np.asarray(getattr(node.op, name), np.float64))
             elif node.kind not in ("Encode", "Decode", "Concat", "Delay"):
                 self.bound[node.name] = bind(node.op, dtype, parameter)
+
+    @cached_property
+    def inlets(self) -> Inlets:
+        """What the inputs must look like."""
+        return Inlets(self.graph)
 
     def run(
         self,
@@ -98,9 +110,15 @@ class FloatExecutor:
             reset_interval: steps after which a population returns to its start state: one of layer L
                 (`hsnn_compiler.ir.timing.layers`) as step L + k * interval begins, counted from 0.
         """
-        return run_in_batches(
-            self.graph, inputs, batch_size, lambda batch: self.run_batch(batch, record, reset_interval), progress
+        done = self._repeats.run(inputs, record, batch_size, reset_interval, progress)
+        if done is not None:
+            return done
+        done = run_in_batches(
+            self.inlets, inputs, batch_size, lambda batch: self.run_batch(batch, record, reset_interval), progress
         )
+        if self.method == "auto" and not self.learns and worth_compiling.is_decided:
+            self._repeats.learn(inputs, record, batch_size, reset_interval, self._wholes.get(frozenset(record)))
+        return done
 
     def run_batch(
         self, inputs: Mapping[str, np.ndarray], record: Collection[Record] = (), reset_interval: int | None = None
@@ -131,6 +149,7 @@ class FloatExecutor:
         return Result(
             {name: self._joined(parts) for name, parts in outputs.items()},
             {key: self._joined(parts) for key, parts in trace.items()},
+            saturated=dict(run.clipped),
             spikes={name: int(count) for name, count in run.spikes.items()},
             how=ways(self.neurons, self.loops, fused.how if fused else None, self._why_not()),
         )
@@ -155,8 +174,10 @@ class FloatExecutor:
 
     def _compiles(self, inputs: Mapping[str, np.ndarray]) -> bool:
         """Whether layers run on compiled kernels."""
-        if self.method != "auto" or any(p.requires_grad for p in self.parameters.values()):
+        if self.method != "auto" or self.learns:
             return False
+        if worth_compiling.is_decided:
+            return True
         name, array = next(iter(inputs.items()))
         steps = array.shape[1] if has_time(self.graph[name]) else self.graph.timesteps or 1
         return worth_compiling(self.neuron_count * steps * len(array))
@@ -175,8 +196,8 @@ class FloatExecutor:
             return None
         for name, array in inputs.items():
             spikes[name] = array if array.dtype in BYTES else binary(self._tensor(array)).numpy()
-        if any(array.dtype not in BYTES for array in spikes.values()):
-            return None
+            if spikes[name].dtype not in BYTES:
+                return None
         return chain.run(spikes, reset_interval)
 
     def _why_not(self) -> str:
@@ -193,7 +214,7 @@ class FloatExecutor:
     def _stretches(self, inputs: Mapping[str, np.ndarray]) -> Iterator[dict[str, Tensor]]:
         """The inputs, cut along time if all of them have it and together they would be large."""
         tensors = {name: self._time_first(name, self._tensor(array)) for name, array in inputs.items()}
-        crossings = self.graph.of_kind("Encode", "Decode")
+        crossings = self.graph.of_kind("Encode", "Decode", *codes.WINDOW_OPS)
         if crossings or not all(has_time(self.graph[name]) for name in tensors):
             yield tensors
             return

@@ -17,13 +17,15 @@ from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.dynamics import delay_steps
 from hsnn_compiler.ir.graph import Edge, Node
 from hsnn_compiler.ir.order import is_loop
+from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant
+from hsnn_compiler.reference import codes
 from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.float_loop import Loop
 from hsnn_compiler.reference.fused import Feed, from_kernel
 from hsnn_compiler.reference.host_calls import run_call
 from hsnn_compiler.reference.result import Record
-from hsnn_compiler.reference.values import add, count_spikes, decode
+from hsnn_compiler.reference.values import add, count_events, count_spikes, decode
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.float_executor import FloatExecutor
@@ -57,6 +59,7 @@ class FloatRun:
         self.signals: dict[str, Tensor] = {}
         self.trace: dict[Record, Tensor] = {}
         self.spikes: dict[str, float] = {}
+        self.clipped: dict[str, int] = {}  # by Encode of events, values outside its range
         self._states: dict[str, Any] = {}
         self.tails: dict[object, Tensor] = {}
 
@@ -81,8 +84,9 @@ class FloatRun:
                     self.trace[node.name, "s"] = value
                 if node.kind == "Output":
                     outputs[node.name] = value
-                if node.is_spiking:
-                    self.spikes[node.name] = self.spikes.get(node.name, 0) + count_spikes(value)
+                if node.is_spiking or node.is_event_source:
+                    count = count_spikes if fires_once(node) else count_events
+                    self.spikes[node.name] = self.spikes.get(node.name, 0) + count(value)
             for name in last_use.get(position, ()):
                 del self.signals[name]
         self.step += steps
@@ -104,6 +108,10 @@ class FloatRun:
             return decode(node, add(parts))
         if node.kind == "Delay":
             return self._delay(node, add(parts))
+        if node.kind == "Collect":
+            return codes.collect(node.op.code, add(parts), self.executor.parameters[node.name, "bias"])
+        if node.kind == "FirstSpike":
+            return codes.first_spikes(add(parts), self.executor.parameters[node.name, "threshold"])
         if node.name in self.executor.neurons:
             return self._scan(node, add(parts))
         if node.kind == "Concat":
@@ -168,6 +176,10 @@ class FloatRun:
     def _encode(self, node: Node, value: Tensor) -> Tensor:
         if self.graph.timesteps is None:
             raise refuse("E0105", "an Encode in a graph that does not say its number of time steps", node=node.name)
+        if node.is_event_source:
+            spikes, clipped = codes.encode(node.op, value, self.graph.timesteps)
+            self.clipped[node.name] = clipped
+            return spikes
         if isinstance(node.quant, CurrentQuant):
             value = torch.from_numpy(node.quant.present(value.numpy())[0]).to(self.executor.dtype)
             value = value * (2.0**node.quant.exponent / (node.quant.scale * 2**STATE_SHIFT))
@@ -220,6 +232,9 @@ class FloatRun:
         outside = {e: self._along(e) for feeds in edges.values() for e in feeds if e.src not in members}
         if not outside:
             raise refuse("E0105", "a loop that nothing feeds", node=group[0].name)
+        whole = next((node for node in group if node.kind in codes.WINDOW_OPS), None)
+        if whole is not None:
+            raise refuse("E0105", f"{whole.kind} sees a whole window at once, and lies on a loop", node=whole.name)
         first = next(iter(outside.values()))
         loop = Loop(self, edges, outside, first.shape[1])
         for t in range(len(first)):

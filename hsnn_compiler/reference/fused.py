@@ -214,10 +214,15 @@ class Worth:
     def __init__(self) -> None:
         self.work = 0
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether they pay by now, for every run."""
+        return self.work >= WORTH_COMPILING
+
     def __call__(self, neuron_steps: int) -> bool:
         """Count a run of so many neurons, steps and samples, and decide for it."""
         self.work += neuron_steps
-        return self.work >= WORTH_COMPILING
+        return self.is_decided
 
 
 worth_compiling = Worth()

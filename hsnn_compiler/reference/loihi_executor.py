@@ -13,6 +13,7 @@ the delay of the edge into it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,25 +21,30 @@ import torch
 from torch import Tensor
 
 from hsnn_compiler.diagnostics import HsnnError, refuse
-from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.quant import WeightQuant
 from hsnn_compiler.ir.timing import layers
-from hsnn_compiler.reference.batches import BATCH_SIZE, Inputs, batches, has_time, run_in_batches
+from hsnn_compiler.reference.batches import BATCH_SIZE, Inlets, Inputs, batches, has_time, run_in_batches
 from hsnn_compiler.reference.fused import BYTES, FusedPlan, last_uses, on_loops, worth_compiling
+from hsnn_compiler.reference.loihi_front import Front, front_nodes, spike_sources
 from hsnn_compiler.reference.loihi_fused import FusedLoihi, is_graded, make_plan
 from hsnn_compiler.reference.loihi_parameters import biased, is_population, unquantised
 from hsnn_compiler.reference.loihi_run import LoihiRun
 from hsnn_compiler.reference.loihi_synapse import IntegerSynapse
 from hsnn_compiler.reference.result import Record, Result, join
 from hsnn_compiler.reference.torch_ops import bind, tensor
-from hsnn_compiler.reference.whole import Whole, whole
+from hsnn_compiler.reference.whole import Repeats, Whole, whole
 
 if TYPE_CHECKING:
     from hsnn_compiler.kernels import Layer
 
 STRETCH_BYTES = 256 * 2**20
 """Signals of one stretch of time of a raw graph stay below this, as far as the number of steps decides it."""
+
+
+NO_FUNCTION = ("Encode", "Decode", "Collect", "Concat", "Delay")
+"""Ops without a state that need more than what arrives in one step."""
 
 
 class LoihiExecutor:
@@ -52,6 +58,7 @@ class LoihiExecutor:
     Attributes:
         functions: of everything without a state, on [n, ...].
         layers: of every node, see `hsnn_compiler.ir.timing.layers`.
+        front: what runs on the host in every step before the chip, if anything.
         last_use: by position in `groups`, the signals that nothing after it needs.
     """
 
@@ -60,27 +67,37 @@ class LoihiExecutor:
         self.compiles = compiles
         self.groups = groups(graph)
         self.timesteps = graph.timesteps or 1
-        self.is_raw = all(has_time(node) for node in graph.of_kind("Input"))
+        self.is_raw = graph.timesteps is None and all(has_time(node) for node in graph.of_kind("Input"))
         self.layers = layers(graph)
         checks = (unquantised, biased) if self.is_raw else (unquantised,)
         missing = [found for node in graph if node.on_chip for check in checks if (found := check(node))]
         if missing:
             raise HsnnError(missing)
         self.functions: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.front = Front(graph) if not self.is_raw and front_nodes(graph) else None
         for node in graph:
             quant = node.quant
             if isinstance(quant, WeightQuant):
                 self.functions[node.name] = IntegerSynapse(
                     quant.integers, node.op, quant.exponent, quant.bits, quant.message_bits
                 )
-            elif not is_population(node) and node.kind not in ("Encode", "Decode", "Concat", "Delay"):
+            elif not (is_population(node) or node.kind in NO_FUNCTION or self._is_in_front(node)):
                 self.functions[node.name] = bind(node.op, torch.float32)
         self.last_use = last_uses(graph, self.groups, {})
         self.compiled: dict[tuple[str, ...], Layer] = {}
         self._plans: dict[frozenset[Record], FusedPlan] = {}
         self._wholes: dict[frozenset[Record], Whole | None] = {}
+        self._repeats = Repeats()
         self.loops = on_loops(graph, self.groups)
-        self.neuron_count = sum(node.type.size for node in graph if node.is_neuron and node.type)
+        self.neuron_count = sum(node.type.size for node in graph if node.is_population and node.type)
+
+    def _is_in_front(self, node: Node) -> bool:
+        return self.front is not None and node.name in self.front.inside
+
+    @cached_property
+    def inlets(self) -> Inlets:
+        """What the inputs must look like."""
+        return Inlets(self.graph)
 
     def run(
         self,
@@ -107,9 +124,15 @@ class LoihiExecutor:
                 f"a reset every {reset_interval} steps",
                 supported="1 or more, in a graph whose inputs have a time axis (others reset with each sample)",
             )
-        return run_in_batches(
-            self.graph, inputs, batch_size, lambda batch: self.run_batch(batch, record, reset_interval), progress
+        done = self._repeats.run(inputs, record, batch_size, reset_interval, progress)
+        if done is not None:
+            return done
+        done = run_in_batches(
+            self.inlets, inputs, batch_size, lambda batch: self.run_batch(batch, record, reset_interval), progress
         )
+        if self.compiles or (self.compiles is None and worth_compiling.is_decided):
+            self._repeats.learn(inputs, record, batch_size, reset_interval, self._wholes.get(frozenset(record)))
+        return done
 
     def plan(self, record: frozenset[Record]) -> FusedPlan:
         """What runs as layers on the kernels when these signals are recorded."""
@@ -191,6 +214,18 @@ class LoihiExecutor:
         return {name: np.concatenate(parts) for name, parts in collected.items()}
 
     @torch.no_grad()
+    def spike_trains(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """Spikes that the host sends to the chip, int8 [samples, time, ...] (payloads int32), by node."""
+        names = [node.name for node in spike_sources(self.graph)]
+        trains: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        for batch, _, _ in batches(self.graph, inputs, BATCH_SIZE) if names else ():
+            given = self._tensors(batch)
+            signals = {**given, **(self.front.run(given, ())[0] if self.front else {})}
+            for name in names:
+                trains[name].append(signals[name].transpose(0, 1).numpy())
+        return {name: np.concatenate(parts) for name, parts in trains.items()}
+
+    @torch.no_grad()
     def complete(self, inputs: Inputs, chip: Mapping[str, np.ndarray]) -> Result:
         """Outputs for given chip results: what populations put out, [samples, time, ...], e.g. recorded from Lava."""
         after, waiting = set(), [node.name for node in self.graph.of_kind("Output")]
@@ -213,10 +248,24 @@ class LoihiExecutor:
 
     def _tensors(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """Inputs as the run takes them: float values [batch, ...], or bytes or int32 [time, batch, ...]."""
+        if not self.is_raw:
+            for node in self.graph.of_kind("Input"):
+                _check_spikes(node, inputs[node.name], self.timesteps)
         return {
             name: _integers(name, array).transpose(0, 1) if has_time(self.graph[name]) else tensor(array, torch.float32)
             for name, array in inputs.items()
         }
+
+
+def _check_spikes(node: Node, array: np.ndarray, timesteps: int) -> None:
+    """Refuse (E0330) what a program's synapses would not take for what it is."""
+    if has_time(node) and (array.shape[1] != timesteps or not np.isin(array, (0, 1)).all()):
+        raise refuse(
+            "E0330",
+            f"the data for input {node.name!r} are not spikes, 0 and 1, in {timesteps} steps",
+            node=node.name,
+            supported=f"0 and 1, [samples, {timesteps}, {', '.join(map(str, node.shape))}]",
+        )
 
 
 def _integers(name: str, array: np.ndarray) -> Tensor:

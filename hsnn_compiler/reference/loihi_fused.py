@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.ir.quant import NeuronQuant, WeightQuant
 from hsnn_compiler.reference.fused import (
     Feed,
@@ -85,8 +86,10 @@ class FusedLoihi(FusedRun):
         added = (bias << quant.bias_exp).numpy()
         if len(node.shape) > 1:
             added = np.moveaxis(added, 1, -1).reshape(len(added), *kernel_shape(node.shape))
+        start = np.asarray(quant.v_init)
         neuron = LoihiNeuron(
-            quant.du, quant.dv, quant.vth, added if len(bias) > 1 else added[0], quant.v_init,
+            quant.du, quant.dv, quant.vth, added if len(bias) > 1 else added[0],
+            np.moveaxis(start, 0, -1) if start.ndim > 1 else start,
             node.dynamics.reset if node.is_spiking else "zero", node.is_spiking, quant.taken,
         )  # fmt: skip
         synapses = [kernel_synapse(feed, _weights(feed), _quant(feed).exponent) for feed in fused.feeds]
@@ -126,7 +129,11 @@ def _input(value: Tensor, feed: Feed) -> np.ndarray:
 def make_plan(executor: LoihiExecutor, record: Collection[Record]) -> FusedPlan:
     """What runs as layers when these signals are recorded."""
     graph = executor.graph
-    populations = [n.name for n in graph if isinstance(n.quant, NeuronQuant) and n.quant.du >= 0]
+    populations = [
+        n.name
+        for n in graph
+        if isinstance(n.quant, NeuronQuant) and n.quant.du >= 0 and (fires_once(n) or not n.is_spiking)
+    ]
     return FusedPlan(graph, executor.groups, populations, record, _unsafe(graph))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.dynamics import delay_steps
 from hsnn_compiler.ir.graph import Node
+from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.reference.loihi_parameters import is_population
 from hsnn_compiler.reference.values import add
 
@@ -98,4 +99,5 @@ def _waits(node: Node) -> Tensor:
 
 
 def _zeros(node: Node, batch: int) -> Tensor:
-    return torch.zeros((batch, *node.shape), dtype=torch.int8 if node.is_spiking else torch.int32)
+    is_binary = node.is_spiking and fires_once(node)
+    return torch.zeros((batch, *node.shape), dtype=torch.int8 if is_binary else torch.int32)

@@ -3,6 +3,9 @@
 u = sgn(u) * (|u| * (4096 - (du + 1)) >> 12) + (a << 6),  wrapped once into (-2^23, 2^23]
 v = clip(sgn(v) * (|v| * (4096 - dv) >> 12) + u + (bias_mant << bias_exp), +-(2^23 - 1))
 s = v > (vth << 6);   v[s] = 0   or   v[s] -= taken, as a rule vth << 6
+
+Neurons that fire up to N times in a step send how often, a graded spike: n = clip((v - 1) // (vth << 6), 0, N), the
+largest n for which v > n (vth << 6) (for v of at least 1; else none); v -= n (vth << 6).
 """
 
 from __future__ import annotations
@@ -27,20 +30,22 @@ class NeuronParameters:
     Attributes:
         du, dv, vth: one per population.
         bias: ``bias_mant << bias_exp``, int64, broadcastable against [batch, ...].
-        v_init: membrane potential at the start of a sample.
+        v_init: membrane potential at the start of a sample, int64, broadcastable against [batch, ...].
         reset: ``"zero"`` or ``"subtract"``.
         spikes: whether it puts out spikes, or else its potential.
         taken: what the reset subtracts; None: ``vth << 6``.
+        max_spikes: most spikes of one step; above 1, `reset` is ``"subtract"``, `taken` None and `vth` above 0.
     """
 
     du: int
     dv: int
     vth: int
     bias: Tensor
-    v_init: int = 0
+    v_init: Tensor | int = 0
     reset: str = "zero"
     spikes: bool = True
     taken: int | None = None
+    max_spikes: int = 1
 
 
 class Population(Protocol):
@@ -77,17 +82,18 @@ class Lif:
         self.threshold = parameters.vth << STATE_SHIFT
         self.taken = self.threshold if parameters.taken is None else parameters.taken
         self.forgets, self.holds = parameters.du + 1 == UNITY, parameters.dv == 0
-        self.dtype = torch.int8 if parameters.spikes else torch.int32
+        self.counts = parameters.spikes and parameters.max_spikes > 1
+        self.dtype = torch.int8 if parameters.spikes and not self.counts else torch.int32
         self.saturated = 0
         self.restart()
 
     def restart(self) -> None:
         """u = 0, v = v_init."""
         self.u = torch.zeros(self.shape, dtype=torch.int64)
-        self.v = torch.full(self.shape, self.p.v_init, dtype=torch.int64)
+        self.v = torch.as_tensor(self.p.v_init).to(torch.int64).expand(self.shape)
 
     def step(self, a: Tensor) -> Tensor:
-        """Spikes of one step, or the potential of neurons that do not spike."""
+        """Spikes of one step, or how often each neuron fires, or the potential of neurons that do not spike."""
         p = self.p
         arriving = int32(a) << STATE_SHIFT
         total = int32(arriving if self.forgets else decay(self.u, UNITY - (p.du + 1)) + arriving)
@@ -96,6 +102,10 @@ class Lif:
         v = (self.v if self.holds else decay(self.v, UNITY - p.dv)) + self.u + p.bias
         clipped = v.clamp(-LIMIT + 1, LIMIT - 1)
         self.saturated += int((clipped != v).sum())
+        if self.counts:
+            n = ((clipped - 1) // self.threshold).clamp_(0, p.max_spikes)
+            self.v = clipped - n * self.threshold
+            return n
         s = clipped > self.threshold
         self.v = clipped - s * self.taken if p.reset == "subtract" else clipped.masked_fill(s, 0)
         return s if p.spikes else self.v

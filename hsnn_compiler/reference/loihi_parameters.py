@@ -9,18 +9,25 @@ from torch import Tensor
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Node
 from hsnn_compiler.ir.ops import bias_of
-from hsnn_compiler.ir.quant import NeuronQuant, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.ir.quant import CollectQuant, FirstSpikeQuant, NeuronQuant, SigmaDeltaQuant, WeightQuant
+from hsnn_compiler.reference.loihi_collect import FirstSpikes
 from hsnn_compiler.reference.loihi_neuron import Lif, NeuronParameters, Population
 from hsnn_compiler.reference.loihi_sigma_delta import SigmaDeltaParameters, SigmaDeltaPopulation
 
 SIGMA_DELTA_OPS = ("SigmaDelta", "DeltaEncoder")
+_QUANTS: dict[str, type] = {
+    "SigmaDelta": SigmaDeltaQuant,
+    "DeltaEncoder": SigmaDeltaQuant,
+    "Collect": CollectQuant,
+    "FirstSpike": FirstSpikeQuant,
+}
 STRUCTURAL_OPS = ("Input", "Output", "Flatten", "Concat", "Delay", "NoOp", "Spread")
 """Ops on the chip that compute nothing: they say what goes where, and when."""
 
 
 def is_population(node: Node) -> bool:
-    """Whether a node has a state: neurons of every kind, and delta encoders."""
-    return node.is_neuron or node.kind in SIGMA_DELTA_OPS
+    """Whether a node has a state in integers: neurons of every kind, and delta encoders, but for those on the host."""
+    return node.is_population and (node.on_chip or node.placement is None)
 
 
 def unquantised(node: Node) -> Finding | None:
@@ -28,8 +35,8 @@ def unquantised(node: Node) -> Finding | None:
     fits = (
         isinstance(node.quant, NeuronQuant)
         if node.is_neuron
-        else isinstance(node.quant, SigmaDeltaQuant)
-        if node.kind in SIGMA_DELTA_OPS
+        else isinstance(node.quant, _QUANTS[node.kind])
+        if node.kind in _QUANTS
         else isinstance(node.quant, WeightQuant)
         if node.is_synapse
         else node.kind in (*STRUCTURAL_OPS, "Encode")
@@ -51,13 +58,14 @@ def biased(node: Node) -> Finding | None:
     )
 
 
-def population(node: Node, bias: Tensor, batch: int) -> Population:
+def population(node: Node, bias: Tensor, batch: int, timesteps: int) -> Population:
     """A batch of a population in its start state.
 
     Args:
         node: quantised.
         bias: bias mantissas, int64, broadcastable against [batch, ...].
         batch: samples.
+        timesteps: steps of a sample, where the graph has such.
     """
     shape = (batch, *node.shape)
     quant = node.quant
@@ -70,18 +78,23 @@ def population(node: Node, bias: Tensor, batch: int) -> Population:
             ),
             shape,
         )
+    if isinstance(quant, FirstSpikeQuant):
+        return FirstSpikes(quant.ramp, bias << quant.bias_exp, timesteps, shape)
     assert isinstance(quant, NeuronQuant)
     assert node.dynamics is not None
-    reset = node.dynamics.reset if node.is_spiking else "zero"
-    parameters = NeuronParameters(
-        quant.du, quant.dv, quant.vth, bias << quant.bias_exp, quant.v_init, reset, node.is_spiking, quant.taken
+    reset, most = (node.dynamics.reset, node.dynamics.max_spikes) if node.is_spiking else ("zero", 1)
+    start = torch.as_tensor(quant.v_init)
+    return Lif(
+        NeuronParameters(
+            quant.du, quant.dv, quant.vth, bias << quant.bias_exp, start, reset, node.is_spiking, quant.taken, most
+        ),
+        shape,
     )
-    return Lif(parameters, shape)
 
 
 def constant_bias(node: Node) -> Tensor:
     """Bias mantissas of a population that are in the graph, int64 [1, ...]."""
     quant = node.quant
-    assert isinstance(quant, (NeuronQuant, SigmaDeltaQuant))
-    mantissas = quant.bias_mant if isinstance(quant, NeuronQuant) else quant.bias
+    assert isinstance(quant, (NeuronQuant, FirstSpikeQuant, SigmaDeltaQuant))
+    mantissas = quant.bias if isinstance(quant, SigmaDeltaQuant) else quant.bias_mant
     return torch.from_numpy(mantissas).to(torch.int64).broadcast_to(node.shape)[None]

@@ -19,10 +19,11 @@ from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.ir.dynamics import delay_steps
 from hsnn_compiler.ir.graph import Edge, Node
 from hsnn_compiler.ir.order import is_loop
-from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant, NeuronQuant
+from hsnn_compiler.ir.quant import STATE_SHIFT, CollectQuant, CurrentQuant, NeuronQuant
 from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.fused import Feed, from_kernel, ways
 from hsnn_compiler.reference.host_calls import run_call
+from hsnn_compiler.reference.loihi_collect import collect
 from hsnn_compiler.reference.loihi_loop import Loop
 from hsnn_compiler.reference.loihi_neuron import Population, scan
 from hsnn_compiler.reference.loihi_parameters import SIGMA_DELTA_OPS, constant_bias, is_population, population
@@ -31,6 +32,7 @@ from hsnn_compiler.reference.values import add, count_events
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+    from hsnn_compiler.reference.loihi_front import Front
     from hsnn_compiler.reference.loihi_fused import FusedLoihi
 
 
@@ -76,7 +78,10 @@ class LoihiRun:
         """
         self.signals = dict(inputs)
         steps = 0
-        inside = self.fused.inside if self.fused else ()
+        inside = set(self.fused.inside) if self.fused else set()
+        if self.executor.front is not None:
+            inside |= self.executor.front.inside
+            self._run_front(self.executor.front, inputs, nodes)
         last_use = self.fused.last_use if self.fused else self.executor.last_use
         for position, group in enumerate(self.executor.groups):
             if group[0].name in inside:
@@ -125,6 +130,17 @@ class LoihiRun:
             self.spikes[node.name] = self.spikes.get(node.name, 0) + count_events(signal)
         return len(signal)
 
+    def _run_front(self, front: Front, inputs: Mapping[str, Tensor], nodes: Collection[str] | None) -> None:
+        """Evaluate what comes before the chip, unless nobody asks for it."""
+        if nodes is not None and front.inside.isdisjoint(nodes):
+            return
+        signals, result = front.run(inputs, self.record)
+        self.signals.update(signals)
+        self.clipped.update(result.saturated)
+        self.spikes.update(result.spikes)
+        for key, trace in result.trace.items():
+            self.kept[key] = [torch.from_numpy(trace).transpose(0, 1)]
+
     # -- one node, over the whole stretch ---------------------------------------------------------
 
     def _evaluate(self, node: Node) -> Tensor:
@@ -132,6 +148,8 @@ class LoihiRun:
             return self._present(node)
         if node.kind == "Decode":
             return self._decode(node)
+        if node.kind == "Collect":
+            return self._collect(node)
         if self.fused and node.name in self.fused.layers:
             return self._fused(node, self.fused)
         if is_population(node):
@@ -201,10 +219,17 @@ class LoihiRun:
         self.keep(node, done.states)
         return done.output
 
+    def _collect(self, node: Node) -> Tensor:
+        assert isinstance(node.quant, CollectQuant)
+        current = add([self.along(edge) for edge in self.graph.in_edges(node.name)])
+        out, saturated = collect(node.op.code, node.quant, current)
+        self.clipped[node.name] = self.clipped.get(node.name, 0) + saturated
+        return out
+
     def state(self, node: Node) -> Population:
         """State of a population, made when it is first asked for."""
         if node.name not in self.populations:
-            self.populations[node.name] = population(node, self.mantissa(node), self.batch)
+            self.populations[node.name] = population(node, self.mantissa(node), self.batch, self.executor.timesteps)
         return self.populations[node.name]
 
     def returns(self, node: Node, t: int) -> bool:
@@ -245,8 +270,7 @@ class LoihiRun:
         for source in self.graph.predecessors(node.name):
             value = self.signals[source.name]
             part = (value[-1] if kind == "last" else value.sum(0)).to(torch.float32)
-            if not source.is_spiking:
-                assert isinstance(source.quant, NeuronQuant)
+            if isinstance(source.quant, NeuronQuant) and not source.is_spiking:
                 part = part / (source.quant.scale * 2**STATE_SHIFT)
             total = total + part
         return total * (gain / self.executor.timesteps if kind == "mean" else gain)

@@ -21,7 +21,7 @@ class Result:
         outputs: by name of the output node, [samples, ...].
         trace: by (node, variable), [samples, time, ...] (no time axis for values).
         saturated: per population, neuron-steps in which u wrapped or v saturated; per Encode, clipped inputs.
-        spikes: per population, spikes summed over samples, steps and neurons.
+        spikes: per population, spikes sent, summed over samples, steps and neurons; a graded spike counts once.
         how: per layer, the way it was run, where the executor had a choice.
     """
 
@@ -62,7 +62,8 @@ def join(results: Sequence[Result]) -> Result:
     # Passes may reorder the ends of a graph; output, output_2, ... is the order the source gave them.
     names = sorted(first.outputs, key=lambda name: (len(name), name))
     if len(results) == 1:
-        first.outputs = {name: first.outputs[name] for name in names}
+        if len(names) > 1:
+            first.outputs = {name: first.outputs[name] for name in names}
         return first
     return Result(
         {name: np.concatenate([r.outputs[name] for r in results]) for name in names},

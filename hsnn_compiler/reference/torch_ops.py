@@ -163,6 +163,14 @@ def _clip(op: Any, get: Get) -> Bound:
     return lambda x: F.hardtanh(x, op.low, op.high)
 
 
+@_binder("Quantised")
+def _quantised(op: Any, get: Get) -> Bound:
+    threshold, levels = get("threshold"), op.levels
+    if op.ties == "even":
+        return lambda x: torch.round(torch.clamp(x / threshold, 0, 1) * levels) / levels * threshold
+    return lambda x: torch.floor(torch.clamp(x / threshold, 0, 1) * levels + 0.5) / levels * threshold
+
+
 @_binder("LeakyReLU")
 def _leaky(op: Any, get: Get) -> Bound:
     return lambda x: F.leaky_relu(x, op.slope)

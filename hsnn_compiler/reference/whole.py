@@ -10,15 +10,19 @@ import numpy as np
 
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.shapes import Shape
-from hsnn_compiler.reference.batches import has_time
-from hsnn_compiler.reference.fused import FusedLayer, FusedPlan
-from hsnn_compiler.reference.result import Record, Result
+from hsnn_compiler.reference.batches import Inputs, has_time
+from hsnn_compiler.reference.fused import BYTES, FusedLayer, FusedPlan
+from hsnn_compiler.reference.result import Record, Result, join
 
 if TYPE_CHECKING:
     from hsnn_compiler.kernels import Chain, Layer
 
 
-@dataclass(frozen=True)
+MOST_REPEATS = 64
+"""Different runs that are remembered."""
+
+
+@dataclass(eq=False)
 class Whole:
     """A graph that is a chain.
 
@@ -38,6 +42,14 @@ class Whole:
     saturates: bool
     starts: Mapping[str, int]
 
+    def __post_init__(self) -> None:
+        # Looked up once: a short run has no time for it.
+        self.names = [node.name for node in self.nodes]
+        self.spiking = [node.is_spiking for node in self.nodes]
+        self.shapes = [node.shape for node in self.nodes]
+        self.kept = frozenset(self.keep.values())
+        self.first_input = next(name for _, name in self.chain.outside)
+
     def run(self, inputs: Mapping[str, np.ndarray], reset_interval: int | None) -> Result | None:
         """Run a batch.
 
@@ -54,23 +66,60 @@ class Whole:
             for i, node in enumerate(self.nodes):
                 resets[i] = np.zeros(steps, np.bool_)
                 resets[i][self.starts[node.name] :: reset_interval] = True
-        spikes = {name: np.ascontiguousarray(array).view(np.uint8) for name, array in inputs.items()}
-        done = self.chain.run(spikes, set(self.keep.values()), resets)
+        spikes = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        done = self.chain.run(spikes, self.kept, resets)
         if done is None:
             return None
-        names = [node.name for node in self.nodes]
-        result = Result(
-            saturated=dict(zip(names, done.saturated, strict=True)) if self.saturates else {},
-            spikes={node.name: count for node, count in zip(self.nodes, done.counts, strict=True) if node.is_spiking},
-            how={name: done.method(i) for i, name in enumerate(names)},
-        )
-        for name, key in self.keep.items():
-            found = _channels_first(done.kept[key], self.nodes[key[0]].shape, self.dtype if key[1] == "s" else None)
-            if isinstance(name, str):
-                result.outputs[name] = found
+        result = Result()
+        for i, (name, spiking, count) in enumerate(zip(self.names, self.spiking, done.counts, strict=True)):
+            result.how[name] = done.method(i)
+            if spiking:
+                result.spikes[name] = count
+        if self.saturates:
+            result.saturated = dict(zip(self.names, done.saturated, strict=True))
+        for wanted, key in self.keep.items():
+            found = _channels_first(done.kept[key], self.shapes[key[0]], self.dtype if key[1] == "s" else None)
+            if isinstance(wanted, str):
+                result.outputs[wanted] = found
             else:
-                result.trace[name] = found
+                result.trace[wanted] = found
         return result
+
+
+class Repeats:
+    """Runs like one before, of one array of bytes in one batch: what has been checked then is not checked again."""
+
+    def __init__(self) -> None:
+        self._chains: dict[object, Whole] = {}
+
+    def run(
+        self,
+        inputs: Inputs,
+        record: Collection[Record],
+        size: int,
+        reset_interval: int | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> Result | None:
+        """Run it if there was one like it, arguments as the executors take them; None if not, or if it declines."""
+        if not isinstance(inputs, np.ndarray):
+            return None
+        chain = self._chains.get((inputs.shape, inputs.dtype, frozenset(record), size, reset_interval))
+        result = chain.run({chain.first_input: inputs}, reset_interval) if chain else None
+        if result is None:
+            return None
+        if progress:
+            progress(len(inputs), len(inputs))
+        return join([result])
+
+    def learn(
+        self, inputs: Inputs, record: Collection[Record], size: int, reset_interval: int | None, chain: Whole | None
+    ) -> None:
+        """Remember a run on kernels, if it was such; `chain` is the graph with this record, if it is one."""
+        if not isinstance(inputs, np.ndarray) or inputs.dtype not in BYTES or len(inputs) > size or not chain:
+            return
+        if len(self._chains) >= MOST_REPEATS:
+            self._chains.clear()
+        self._chains[inputs.shape, inputs.dtype, frozenset(record), size, reset_interval] = chain
 
 
 def whole(

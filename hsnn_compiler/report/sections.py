@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hsnn_compiler.ir.graph import Graph, Node
-from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
-from hsnn_compiler.passes.place import totals, usages
+from hsnn_compiler.ir.payloads import fires_once
+from hsnn_compiler.ir.quant import CollectQuant, CurrentQuant, FirstSpikeQuant, NeuronQuant, WeightQuant
+from hsnn_compiler.passes.chips import Layout
+from hsnn_compiler.passes.place import fit
+from hsnn_compiler.passes.usage import Usage, totals, usages
+from hsnn_compiler.report.sweep_table import choice_table
 from hsnn_compiler.report.table import Cell, Table
 from hsnn_compiler.targets import Target, load_target
 
@@ -19,20 +23,36 @@ SOFT_RESET = (
     "Reset by subtraction is not native to Loihi 2: its stock neuron resets to zero. On the chip these populations"
     " need custom neuron microcode."
 )
+GRADED = "Several spikes of one step go as one graded spike, whose payload is their number: custom microcode as well."
 RESET_ZERO = "--reset zero compiles converted activations to native neurons, at a cost in accuracy."
-CAPACITY = "Cores are an estimate from public figures; each figure and its source: hsnn-compile targets loihi2."
+WINDOWS = (
+    "What is collected during one window of T steps is presented in the next, while the next sample is collected. On"
+    " the chip this is custom neuron microcode, as are neurons that fire once."
+)
+CAPACITY = "Cores are an estimate from public figures; each figure and its source: hsnn-compile targets {name}."
+CROSSINGS = (
+    "An estimate: neurons of a connection's source, each once for every other chip on which it reaches the target."
+    " What the host sends is not counted, and no public figure limits it."
+)
 
 
 def sections(program: Program) -> list[Table]:
     """All tables of a program."""
     target = load_target(program.target)
+    used = usages(program.graph, target)
+    layout = fit(program.graph, used, target)[0] if target.chips > 1 else None
     return [
+        *([] if program.choice is None else [choice_table(program.choice, target)]),
         placement(program.graph),
         passes(program),
+        *(table for stage in program.stages for table in stage.tables),
         quantised_weights(program.graph, program.floating),
         quantised_neurons(program.graph),
-        resources(program.graph, target),
-        limits(program.graph, target),
+        quantised_windows(program.graph),
+        resources(used),
+        limits(used, target),
+        chips(layout, target),
+        crossings(layout),
     ]
 
 
@@ -52,6 +72,7 @@ def placement(graph: Graph) -> Table:
     ]
     soft = {n.kind for n in graph if n.on_chip and n.dynamics is not None and n.dynamics.reset == "subtract"}
     notes = ((SOFT_RESET,) if soft else ()) + ((RESET_ZERO,) if "IF" in soft else ())
+    notes += (GRADED,) if any(n.on_chip and n.is_spiking and not fires_once(n) for n in graph) else ()
     return Table("Host and chip", ("node", "op", "shape", "carries", "where", "why"), rows, notes)
 
 
@@ -108,6 +129,8 @@ def quantised_neurons(graph: Graph) -> Table:
             continue
         current = any(isinstance(source.quant, CurrentQuant) for source in graph.predecessors(node.name))
         reset = node.dynamics.reset if node.dynamics is not None and node.is_spiking else "none: integrates"
+        if node.is_spiking and node.dynamics is not None and node.dynamics.max_spikes != 1:
+            reset += f", up to {node.dynamics.max_spikes} spikes per step"
         rows.append(
             (
                 node.name,
@@ -115,7 +138,7 @@ def quantised_neurons(graph: Graph) -> Table:
                 quant.du,
                 quant.dv,
                 quant.vth,
-                quant.v_init,
+                quant.v_init if np.ndim(quant.v_init) == 0 else f"{np.min(quant.v_init)}..{np.max(quant.v_init)}",
                 quant.bias_exp,
                 "input current" if current else "constant",
             )
@@ -124,11 +147,22 @@ def quantised_neurons(graph: Graph) -> Table:
     return Table("Quantised neurons", columns, rows)
 
 
-def resources(graph: Graph, target: Target) -> Table:
+def quantised_windows(graph: Graph) -> Table:
+    """What adds up over a window of steps, and neurons that fire once in one."""
+    rows: list[tuple[Cell, ...]] = []
+    for node in graph:
+        if isinstance(node.quant, CollectQuant):
+            rows.append((node.name, f"collects {node.op.code}", 2.0**-node.quant.shift, None))
+        elif isinstance(node.quant, FirstSpikeQuant):
+            rows.append((node.name, "fires once", None, node.quant.ramp))
+    columns = ("node", "what", "units of v per synaptic unit and step value", "threshold / T (units of v)")
+    return Table("Windows", columns, rows, (WINDOWS,) if rows else ())
+
+
+def resources(used: list[Usage]) -> Table:
     """What each population and its synapses take."""
     rows: list[tuple[Cell, ...]] = [
-        (u.name, u.neurons, u.synapses, u.weight_bits, 100 * u.share, u.bound_by, u.cores)
-        for u in usages(graph, target)
+        (u.name, u.neurons, u.synapses, u.weight_bits, 100 * u.share, u.bound_by, u.cores) for u in used
     ]
     return Table(
         "Chip resources",
@@ -137,12 +171,37 @@ def resources(graph: Graph, target: Target) -> Table:
     )
 
 
-def limits(graph: Graph, target: Target) -> Table:
-    """The whole network against one chip."""
+def limits(used: list[Usage], target: Target) -> Table:
+    """The whole network against the chip, or all chips of the board."""
+    rows: list[tuple[Cell, ...]] = [(what, n, limit, 100 * n / limit) for what, n, limit in totals(used, target)]
+    columns = ("what", "used", "limit", "%")
+    whole = f"one {target.title} chip" if target.chips == 1 else target.title
+    return Table(f"Against {whole}", columns, rows, (CAPACITY.format(name=target.name),))
+
+
+def chips(layout: Layout | None, target: Target) -> Table:
+    """What is on each chip of a board; empty for a single chip."""
     rows: list[tuple[Cell, ...]] = [
-        (what, used, limit, 100 * used / limit) for what, used, limit in totals(usages(graph, target), target)
+        (
+            number,
+            sum(part.cores for part in parts),
+            sum(part.neurons for part in parts),
+            sum(part.synapses for part in parts),
+            sum(part.axons for part in parts),
+            ", ".join(map(str, parts)),
+        )
+        for number, parts in enumerate(layout.chips if layout else ())
     ]
-    return Table(f"Against one {target.title} chip", ("what", "used", "limit", "%"), rows, (CAPACITY,))
+    columns = ("chip", "cores", "neurons", "synapses", "input axons", "populations")
+    return Table("Chips", columns, rows, (f"{len(rows):,} of {target.chips:,} chips are used.",) if rows else ())
+
+
+def crossings(layout: Layout | None) -> Table:
+    """Connections that lead from chip to chip."""
+    rows: list[tuple[Cell, ...]] = [
+        (crossing.source, crossing.target, crossing.axons) for crossing in (layout.crossings if layout else ())
+    ]
+    return Table("Between chips", ("from", "to", "axons"), rows, (CROSSINGS,) if rows else ())
 
 
 def _relative_error(node: Node, original: Node) -> float:

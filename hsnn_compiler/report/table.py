@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,12 @@ class Table:
             "rows": [dict(zip(self.columns, row, strict=True)) for row in self.rows],
             "notes": list(self.notes),
         }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Table:
+        """The table that `dataclasses.asdict` took apart."""
+        rows = [tuple(row) for row in plain["rows"]]
+        return cls(plain["title"], tuple(plain["columns"]), rows, tuple(plain["notes"]))
 
     def is_number(self, column: int) -> bool:
         """Whether a column holds numbers (and is set flush right)."""

@@ -197,7 +197,8 @@ def _against_lava(program: Program, x: np.ndarray, deadline_s: float, progress: 
     """E0603 if Lava and the integer reference differ in any spike, u or v."""
     from hsnn_compiler.verify.traces import compare
 
-    signals = [(name, variable) for name in program.populations for variable in "suv"]
+    nodes = [node for node in program.graph if node.schedule is not None]
+    signals = [(node.name, variable) for node in nodes for variable in "s" + node.states]
     ran = program.simulate(
         x, "lava", signals, deadline_s=deadline_s, progress=lambda done, total: progress("Lava", done, total)
     )

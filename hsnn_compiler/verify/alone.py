@@ -22,7 +22,7 @@ from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import BOUNDED, EXACT, LOSSY
 from hsnn_compiler.verify.replay import Outcome, batch_size
 from hsnn_compiler.verify.runner import Runner
-from hsnn_compiler.verify.stages import Stage
+from hsnn_compiler.verify.stages import Stage, completes
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def variants(stages: list[Stage], only: str | None = None) -> dict[tuple[str, st
     for before, stage, after in zip(stages, stages[1:], [*stages[2:], None], strict=False):
         if only is not None and stage.name != only:
             continue
-        if stage.contract == LOSSY and (after is None or after.contract != LOSSY):
+        if stage.contract == LOSSY and (after is None or not completes(after.name)):
             for name in stage.scales:
                 made = as_values(stage, stage.graph, keep=name)
                 if made is not None:
@@ -97,7 +97,7 @@ def measure(
 def first_loss(stages: list[Stage], outcomes: list[Outcome]) -> list[Alone]:
     """Of the first stages that lose: nothing was lost before them, so what they cost is what they cost alone."""
     for i, (stage, outcome) in enumerate(zip(stages, outcomes, strict=True)):
-        if stage.contract != EXACT and (i + 1 == len(stages) or stages[i + 1].contract != LOSSY):
+        if stage.contract != EXACT and (i + 1 == len(stages) or not completes(stages[i + 1].name)):
             if stage.contract != LOSSY:
                 return []  # measured as a variant
             return [Alone(stage.name, "", outcome.accuracy, outcome.agreement, outcome.output.error)]
@@ -113,8 +113,10 @@ def as_values(stage: Stage, graph: Graph, keep: str | None = None) -> Graph | No
         keep: a layer that stays a population, driven by a constant and read as a rate.
 
     Returns:
-        None where some neuron was not converted.
+        None where some neuron was not converted, or spikes count by when they come.
     """
+    if graph.of_kind("Collect", "FirstSpike") or any(node.is_event_source for node in graph):
+        return None
     neurons = [node for node in graph if node.is_neuron]
     if not stage.scales or not all(_returns(node, stage) for node in neurons):
         return None

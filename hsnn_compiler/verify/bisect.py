@@ -20,7 +20,7 @@ from hsnn_compiler.verify.causes import Cause, Change
 from hsnn_compiler.verify.exactness import Departure, Pair, first_difference
 from hsnn_compiler.verify.replay import Outcome, batch_size
 from hsnn_compiler.verify.runner import Runner, layers_of
-from hsnn_compiler.verify.stages import Stage
+from hsnn_compiler.verify.stages import Stage, completes
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,14 @@ def bisect(case: Case, allowed: float) -> Bisection | None:
 
     Args:
         case: what was measured.
-        allowed: percent points of agreement that a bounded or lossy stage (or several lossy ones in a row) may lose.
+        allowed: percent points of agreement that a bounded or lossy stage may lose (conversion and calibration
+            together).
     """
     level = 1.0
     for i, (stage, outcome) in enumerate(zip(case.stages, case.outcomes, strict=True)):
         if outcome.departure is not None:
             return _inexact(case, stage, outcome.departure)
-        if stage.contract == LOSSY and i + 1 < len(case.stages) and case.stages[i + 1].contract == LOSSY:
+        if stage.contract == LOSSY and i + 1 < len(case.stages) and completes(case.stages[i + 1].name):
             continue
         quality = _quality(outcome)
         # Predictions may survive what statistics show to be wrong.

@@ -11,7 +11,7 @@ import numpy as np
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant
 from hsnn_compiler.passes.base import LOSSY
-from hsnn_compiler.passes.quantise import COARSE_THRESHOLD
+from hsnn_compiler.passes.quantise import COARSE_THRESHOLD, has_coarse_weights
 from hsnn_compiler.verify.layers import Layer
 from hsnn_compiler.verify.replay import Outcome
 from hsnn_compiler.verify.stages import Stage
@@ -114,17 +114,19 @@ def _of_rates(stage: Stage, name: str, layer: Layer, chosen: dict[str, str]) -> 
     if high > TOO_HIGH and rounding > WASTE:
         silent = f"; {layer.silent:.1%} of its neurons never fire" if layer.silent else ""
         what = f"its threshold is {high:.1f} times the largest activation (median channel), so {steps} steps give only"
-        what += f" {max(1, int(steps / high + 0.5)) + 1} levels: error {rounding:.1%} from rounding alone{silent}"
+        what += f" {max(1, int(layer.levels / high + 0.5)) + 1} levels: error {rounding:.1%} from rounding alone{silent}"
         way = away if fixed else Change(f"--layer {name}:method=mse", {name: {"method": "mse"}})
         yield Cause(*where, "threshold too high", what, rounding, way.text, (way,))
     elif clipping > max(CLIPPING, 0.7 * rounding):  # at few steps, some clipping is the best there is
         what = f"its threshold is too low: {layer.clipped:.1%} of the activations lie above it and are clipped"
-        what += f" (error {clipping:.1%}), {layer.full:.1%} of the rates are 1 spike per step"
+        top = "1 spike" if layer.most == 1 else f"{layer.most} spikes"
+        what += f" (error {clipping:.1%}), {layer.full:.1%} of the rates are {top} per step"
         way = away if fixed else Change(f"--layer {name}:method=max", {name: {"method": "max"}})
         yield Cause(*where, "threshold too low", what, clipping, way.text, (way,))
     elif rounding > ROUNDING:
         what = (
-            f"too few steps: with T = {steps} a rate has {steps + 1} levels, which alone is an error of {rounding:.1%}"
+            f"too few steps: with T = {steps} a rate has {layer.levels + 1} levels, which alone is an error of"
+            f" {rounding:.1%}"
         )
         way = Change(f"--timesteps {2 * steps}", timesteps=2 * steps)
         yield Cause(*where, "too few steps", what, rounding, way.text, (way,))
@@ -233,7 +235,7 @@ def _of_population(stage: Stage, node: Node, quant: NeuronQuant, saturated: floa
         what = f"{saturated:.1%} of its potentials saturate at 24 bits (or its currents wrap)"
         way = Change(f"--timesteps {max(1, steps // 2)}", timesteps=max(1, steps // 2))
         yield Cause(*where, "state saturates", what, saturated, way.text, (way,))
-    if node.is_spiking and quant.vth < COARSE_THRESHOLD:
+    if node.is_spiking and quant.vth < COARSE_THRESHOLD and has_coarse_weights(stage.graph, node.name):
         what = f"its threshold is only {quant.vth} integer units (W0449): weights well below it have little resolution"
         text = "a larger floor: -p with calibrate-thresholds{floor=0.25}"
         yield Cause(*where, "coarse threshold", what, 1 / (2 * quant.vth), text)

@@ -19,6 +19,7 @@ class Layer:
         steps: T; None where the layer has no time in this stage.
         scale: what a spike in every step stands for; broadcasts against the layer's shape.
         converted: whether the layer was an activation; only then are there clipping and rounding to speak of.
+        spikes: most spikes of one step.
 
     Attributes:
         samples: how many were added.
@@ -28,8 +29,8 @@ class Layer:
         saturated: neuron-steps in which an integer state left its range; set by the replay.
     """
 
-    def __init__(self, steps: int | None, scale: np.ndarray, converted: bool = True) -> None:
-        self.steps, self.scale = steps, np.asarray(scale, np.float64)
+    def __init__(self, steps: int | None, scale: np.ndarray, converted: bool = True, spikes: int = 1) -> None:
+        self.steps, self.scale, self.most = steps, np.asarray(scale, np.float64), spikes
         self.becomes_rates = converted and steps is not None
         self.samples = self.values = 0
         self.saturated: int | None = None
@@ -56,11 +57,16 @@ class Layer:
         if self.steps is None:
             return
         self.counts += np.rint(r / self.scale * self.steps).sum(0)
-        self._full += float((r >= self.scale * (1 - 0.5 / self.steps)).sum())
-        over = np.maximum(a - self.scale * (1 + 0.5 / self.steps), 0)  # half a level above is still rounding
+        self._full += float((r >= self.scale * (self.most - 0.5 / self.steps)).sum())
+        over = np.maximum(a - self.scale * (self.most + 0.5 / self.steps), 0)  # half a level above is still rounding
         self._over += float((over > 0).sum())
         self._over2 += float((over**2).sum())
-        self._rounding += float(((staircase(a, self.scale, self.steps) - a) ** 2).sum())
+        self._rounding += float(((staircase(a, self.scale, self.steps, self.most) - a) ** 2).sum())
+
+    @property
+    def levels(self) -> int:
+        """How many spikes there can be in a sample; 1 without time."""
+        return (self.steps or 1) * self.most
 
     @property
     def rate(self) -> float | None:
@@ -88,7 +94,7 @@ class Layer:
 
     @property
     def clipped(self) -> float | None:
-        """Share of activations above what a spike in every step stands for."""
+        """Share of activations above what as many spikes in every step as there can be stand for."""
         return self._over / max(self.values, 1) if self.becomes_rates else None
 
     @property
@@ -105,7 +111,7 @@ class Layer:
 
     @property
     def full(self) -> float | None:
-        """Share of neurons and samples with a spike in every step."""
+        """Share of neurons and samples with a spike (or as many as there can be) in every step."""
         return self._full / max(self.values, 1) if self.steps is not None else None
 
     @property
@@ -119,13 +125,13 @@ class Layer:
         return tuple(int(i) for i in np.unravel_index(int(self.errors.argmax()), self.errors.shape))
 
     def headroom(self) -> float | None:
-        """Median over channels of scale / largest activation: how many times too high the threshold lies."""
+        """Median over channels of the end of the range / largest activation: how many times too high it lies."""
         if not self.becomes_rates or self.peak.ndim == 0:
             return None
         peaks = self.peak.reshape(len(self.peak), -1).max(1)
         scales = np.broadcast_to(self.scale, self.peak.shape).reshape(len(self.peak), -1).max(1)
         alive = peaks > 0
-        return float(np.median(scales[alive] / peaks[alive])) if alive.any() else None
+        return float(np.median(self.most * scales[alive] / peaks[alive])) if alive.any() else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what the properties say."""
@@ -133,9 +139,12 @@ class Layer:
         return {name: getattr(self, name) for name in names}
 
 
-def staircase(a: np.ndarray, scale: np.ndarray, steps: int) -> np.ndarray:
-    """theta/T clip(floor(a T/theta + 1/2), 0, T): what a neuron with v_0 = theta/2 makes of a constant input."""
-    levels: np.ndarray = np.clip(np.floor(a * steps / scale + 0.5), 0, steps)
+def staircase(a: np.ndarray, scale: np.ndarray, steps: int, spikes: int = 1) -> np.ndarray:
+    """theta/T clip(floor(a T/theta + 1/2), 0, N T): what a neuron with v_0 = theta/2 makes of a constant input.
+
+    N is `spikes`, how often it fires in a step at most.
+    """
+    levels: np.ndarray = np.clip(np.floor(a * steps / scale + 0.5), 0, steps * spikes)
     return levels * scale / steps
 
 

@@ -145,7 +145,8 @@ def _layers(runner: Runner, outcome: Outcome, shot: Snapshot, activations: dict[
     for name, signal in shot.signals.items():
         if name not in outcome.layers:
             steps = signal.shape[1] if name in runner.timed else None
-            outcome.layers[name] = Layer(steps, runner.scale(name), name in runner.stage.scales)
+            scale, converted = runner.scale(name), name in runner.stage.scales
+            outcome.layers[name] = Layer(steps, scale, converted, runner.most_spikes(name))
         layer = outcome.layers[name]
         layer.add(activations[name], runner.activity(name, signal))
         if runner.stage.integers:

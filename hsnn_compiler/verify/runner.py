@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.ops import ACTIVATIONS
 from hsnn_compiler.reference.batches import has_time
+from hsnn_compiler.reference.codes import first_spike_values
 from hsnn_compiler.reference.float_executor import FloatExecutor
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.verify.stages import Stage
 
-ACTIVATIONS = ("ReLU", "Clip", "LeakyReLU", "Sigmoid", "Tanh", "GELU")
+LAYERS = (*ACTIVATIONS, "LeakyReLU", "Sigmoid", "Tanh", "GELU")
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,20 @@ class Runner:
         return self.executor.run_batch({self.input: x}, record).trace
 
     def activity(self, name: str, signal: np.ndarray) -> np.ndarray:
-        """[samples, ...]: the rate times what a spike in every step stands for, or the value."""
+        """[samples, ...]: the rate times what a spike in every step stands for, or the value.
+
+        Of neurons that fire once, the share of the window that is left at the spike stands for the rate.
+        """
         if name not in self.timed:
             return signal
-        rate: np.ndarray = signal.mean(1, dtype=np.float64)
+        once = self.graph[name].kind == "FirstSpike"
+        rate: np.ndarray = first_spike_values(signal) if once else signal.mean(1, dtype=np.float64)
         return rate * self.scale(name)
+
+    def most_spikes(self, name: str) -> int:
+        """How often a neuron of the layer fires in one step at most; 1 where there is no bound."""
+        dynamics = self.graph[name].dynamics
+        return 1 if dynamics is None else dynamics.max_spikes or 1
 
     def scale(self, name: str) -> np.ndarray:
         """What a spike in every step stands for; broadcasts against the layer's shape."""
@@ -95,7 +106,7 @@ class Runner:
 
 def layers_of(graph: Graph) -> list[str]:
     """The layers of a captured graph that stages are compared at: activations and spiking populations."""
-    return [node.name for node in graph.topological() if node.is_spiking or node.kind in ACTIVATIONS]
+    return [node.name for node in graph.topological() if node.is_spiking or node.kind in LAYERS]
 
 
 def outputs_of(graph: Graph, result: Result) -> np.ndarray:

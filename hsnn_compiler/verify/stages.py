@@ -11,6 +11,7 @@ import numpy as np
 from hsnn_compiler.data import digest_of
 from hsnn_compiler.driver import Hooks, lower
 from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.ops import threshold_of
 from hsnn_compiler.options import Options
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, converted_neurons
 from hsnn_compiler.passes.base import BOUNDED, EXACT, LOSSY, Progress
@@ -104,7 +105,7 @@ def _stages(captured: Graph, executed: Sequence[Executed]) -> list[Stage]:
         # Scales stand behind converted neurons until they are folded into weights; what they say stays true.
         for node in converted_neurons(graph):
             scales[node.name] = np.asarray(graph[node.name + SCALE_SUFFIX].op.scale, np.float64)
-            thresholds[node.name] = np.asarray(node.op.v_threshold, np.float64)
+            thresholds[node.name] = threshold_of(node.op)
         before, item = found[-1], stage.item
         if is_quantised(graph) and not before.integers:
             made = _quantised(item.name, graph)
@@ -117,6 +118,11 @@ def _stages(captured: Graph, executed: Sequence[Executed]) -> list[Stage]:
 
 def _quantised(name: str, graph: Graph) -> list[Stage]:
     return [Stage(f"{name}: weights", BOUNDED, graph), Stage(f"{name}: state", BOUNDED, graph, integers=True)]
+
+
+def completes(name: str) -> bool:
+    """Whether a stage makes up for what the one before it left open: conversion ends with calibrated thresholds."""
+    return name == "calibrate-thresholds"
 
 
 def is_quantised(graph: Graph) -> bool:

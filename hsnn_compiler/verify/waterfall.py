@@ -13,6 +13,7 @@ from hsnn_compiler.verify.alone import Alone
 from hsnn_compiler.verify.bisect import Bisection
 from hsnn_compiler.verify.causes import Cause
 from hsnn_compiler.verify.replay import Outcome
+from hsnn_compiler.verify.stages import completes
 
 DASH = "-"
 
@@ -187,7 +188,7 @@ ALONE = (
 def _verdict(outcome: Outcome, after: Outcome | None) -> str:
     if outcome.departure is not None:
         return "NOT exact"
-    if outcome.contract == "lossy" and after is not None and after.contract == "lossy":
+    if outcome.contract == "lossy" and after is not None and completes(after.name):
         return "completed by the next"
     if outcome.contract != "exact":
         return ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsnn_compiler.ir.graph import Graph, Node
+from hsnn_compiler.ir.ops import ACTIVATIONS
 from hsnn_compiler.ir.quant import WeightQuant
 from hsnn_compiler.passes.batchnorm import affine_form
 
@@ -68,7 +69,7 @@ def weights_of(graph: Graph, floating: Graph) -> Iterator[Weights]:
 def feeding(graph: Graph, synapse: str) -> Node | None:
     """The population that a synapse op reads, through reshaping."""
     node = graph.predecessors(synapse)[0]
-    while not node.is_neuron:
+    while not (node.is_population or node.is_event_source):
         feeds = graph.predecessors(node.name)
         if len(feeds) != 1:
             return None
@@ -87,7 +88,7 @@ def batch_norm_ratio(captured: Graph, activation: str, channel: int) -> NormRati
             gains = np.abs(affine_form(node.op)[0])
             median = float(np.median(gains))
             return NormRatio(node.name, float(gains[channel]) / median) if median and channel < len(gains) else None
-        if node.kind in ("ReLU", "Clip", "Input") or node.is_neuron:
+        if node.kind in (*ACTIVATIONS, "Input") or node.is_neuron:
             return None
     return None
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Finding, refuse
 from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.ir.types import Coding, Placement, TensorType
 from hsnn_compiler.passes.batchnorm import scale_rows, with_weights
 from hsnn_compiler.passes.connections import is_per_channel
@@ -141,7 +142,7 @@ class Builder:
         synapses = [before.name for before in way.ops if before.is_synapse]
         name = synapses[0] if len(synapses) == 1 else f"{source.name}.to.{node.name}"
         name = name if name not in self.graph else self.graph.unique(f"{name}.to.{node.name}")
-        graded = not self._is_spikes(source)
+        graded = not (self._is_spikes(source) and fires_once(source))
         return Feed(self.graph.add(Node(name, op, placement=CHIP, source=node.source)).name, op, weight, graded)
 
     def _synapse(self, feed: Feed, way: Way, node: Node, scale: float) -> float:

@@ -35,6 +35,7 @@ class Rule:
         subtracts: whether the reset subtracts.
         taken: how many times the threshold.
         inclusive: whether a potential that equals the threshold fires.
+        max_spikes: most spikes of one step; several take as many thresholds.
     """
 
     decay: float
@@ -50,6 +51,7 @@ class Rule:
     subtracts: bool
     taken: float
     inclusive: bool
+    max_spikes: int
 
 
 def with_neurons_for_thresholds(graph: Graph) -> Graph:
@@ -107,6 +109,7 @@ def rule_of(node: Node) -> Rule:
         subtracts=step.reset == "subtract",
         taken=taken_at_a_spike(step),
         inclusive=step.inclusive,
+        max_spikes=step.max_spikes if step.threshold is not None else 1,
     )
 
 

@@ -88,6 +88,7 @@ def in_real_numbers(node: Node, rule: Rule, quant: NeuronQuant) -> tuple[Any, Dy
         current_gain=1.0 if has_current else None,
         leak=_bias(quant),
         reset_at="spike" if quant.taken is None else "after",
+        max_spikes=rule.max_spikes,
     )
     return op, dynamics
 

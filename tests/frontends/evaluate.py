@@ -36,6 +36,11 @@ def batch_norm(op, x):
     return (x - m) / torch.sqrt(v + op.eps) * w + b
 
 
+def quantised(op, x):
+    counts = x.clamp(min=0).minimum(t(op.threshold)) / t(op.threshold) * op.levels
+    return (torch.round(counts) if op.ties == "even" else torch.floor(counts + 0.5)) * t(op.threshold) / op.levels
+
+
 def batch_axes(x, *axes):
     rank = x.dim() - 1
     return [axis % rank + 1 for axis in axes]
@@ -60,6 +65,7 @@ RULES = {
     "HostCall": lambda op, *xs: bind(op, xs[0].dtype)(*xs),
     "ReLU": lambda op, x: x.clamp(min=0),
     "Clip": lambda op, x: x.clamp(op.low, op.high),
+    "Quantised": quantised,
     "LeakyReLU": lambda op, x: torch.where(x > 0, x, op.slope * x),
     "Sigmoid": lambda op, x: 1 / (1 + torch.exp(-x)),
     "Tanh": lambda op, x: torch.tanh(x),

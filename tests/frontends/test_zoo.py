@@ -1,4 +1,4 @@
-"""SpikingJelly's model zoo at 32x32 inputs, captured: outputs and all spikes as the library has them."""
+"""SpikingJelly's model zoo at 32x32 inputs, captured and compiled: outputs and all spikes as the library has them."""
 
 import time
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import stand_ins
 import torch
+from dialect_rows import row, up_to_date
 from torch import nn
 
 stand_ins.for_spikingjelly_models()
@@ -19,9 +20,14 @@ from spikingjelly.activation_based.model import (  # noqa: E402
     spiking_vgg,
 )
 
-from hsnn_compiler import compile  # noqa: A004, E402
+from hsnn_compiler.driver import lower  # noqa: E402
 from hsnn_compiler.frontends.torch import capture  # noqa: E402
+from hsnn_compiler.options import Options  # noqa: E402
+from hsnn_compiler.passes.base import PassContext  # noqa: E402
+from hsnn_compiler.passes.place import Place, fit  # noqa: E402
+from hsnn_compiler.passes.usage import usages  # noqa: E402
 from hsnn_compiler.reference.float_executor import FloatExecutor  # noqa: E402
+from hsnn_compiler.targets import load_target  # noqa: E402
 
 STEPS = 4
 LIF = {"spiking_neuron": neuron.LIFNode, "surrogate_function": surrogate.ATan(), "detach_reset": True}
@@ -135,31 +141,10 @@ def test_spiking_resnet18(form):
     assert took < 10
 
 
-def test_spiking_resnet18_compiles():
-    """Max pooling of its spikes included; before quantisation nothing is lost."""
-    torch.manual_seed(1)
-    net = lively(spiking_resnet.spiking_resnet18(num_classes=10, **IF), (3, 32, 32))
-    model, x = Repeated(net).eval(), torch.rand(8, 3, 32, 32)
-    program = compile(model, calibration=x.numpy())
-    assert not program.graph.of_kind("MaxPool2d")
-    with torch.no_grad():
-        expected = model(x).numpy()
-    assert np.abs(expected).max() > 0.01
-    np.testing.assert_allclose(program.simulate(x.numpy(), "float").output, expected, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(("cnf", "form"), [("ADD", Repeated), ("ADD", Looped), ("AND", Repeated), ("IAND", Series)])
 def test_sew_resnet18(cnf, form):
     torch.manual_seed(2)
     check(sew_resnet.sew_resnet18(num_classes=10, cnf=cnf, **LIF), form)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", [Repeated])
-def test_spiking_vgg11_bn(form):
-    """Its seven by seven averages of one pixel become a convolution."""
-    torch.manual_seed(3)
-    check(spiking_vgg.spiking_vgg11_bn(num_classes=10, init_weights=False, **LIF), form)
 
 
 @pytest.mark.parametrize(
@@ -173,3 +158,65 @@ def test_spiking_vgg11_bn(form):
 def test_parametric_lif_nets(made, form, shape):
     torch.manual_seed(4)
     check(made(channels=12, **PLIF), form, shape)
+
+
+# -- compiled -------------------------------------------------------------------------------------------
+
+KAPOHO = "loihi2-kapoho-point"
+COMPILED = {
+    "spiking_resnet18": ("loihi2", lambda: spiking_resnet.spiking_resnet18(num_classes=10, **IF)),
+    "sew_resnet18, ADD": (KAPOHO, lambda: sew_resnet.sew_resnet18(num_classes=10, cnf="ADD", **LIF)),
+    "spiking_vgg11_bn": (
+        KAPOHO,
+        lambda: spiking_vgg.spiking_vgg11_bn(num_classes=10, init_weights=False, **LIF),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiles_for_the_smallest_target_that_holds_it(name):
+    """Before quantisation nothing is lost; the cores it needs do not fit anything smaller, as the refusal says."""
+    torch.manual_seed(1)
+    target, made = COMPILED[name]
+    model, x = Repeated(lively(made(), (3, 32, 32))).eval(), torch.rand(4, 3, 32, 32) * 2
+    program = lower(capture(model, x[:1]), Options(target=target), x.numpy())
+    assert not program.graph.of_kind("MaxPool2d")
+    assert {node.kind for node in program.graph if not node.on_chip} <= {"Input", "Output", "Decode", "Conv2d"}
+    expected, _ = run(model, x)
+    assert expected.abs().max() > 0.01
+    np.testing.assert_allclose(program.simulate(x.numpy(), "float").output, expected.numpy(), rtol=0, atol=1e-5)
+    expected, spikes = run(model.double(), x.double())
+    result = FloatExecutor(program.floating, torch.float64).run(x.numpy(), record=[(name, "s") for name in spikes])
+    np.testing.assert_allclose(result.output, expected.numpy(), rtol=0, atol=1e-9)
+    for population, wanted in spikes.items():
+        assert wanted.any(), population
+        np.testing.assert_array_equal(result.trace[population, "s"], wanted.numpy(), err_msg=population)
+    integers = program.simulate(x.numpy(), "reference").output  # random weights: what 8 bits cost says nothing here
+    assert integers.shape == expected.shape
+    assert np.isfinite(integers).all()
+    assert integers.any()
+    row("zoo", name, target, True, _room(program))
+
+
+def _room(program):
+    """Cores and chips it takes; on a board: that one chip refuses it, and names this board."""
+    target = load_target(program.target)
+    used = usages(program.graph, target)
+    cores = sum(item.cores for item in used)
+    if target.chips == 1:
+        return f"{cores} of {target['chip.neuron_cores']} cores"
+    findings = Place().run(program.graph, PassContext()).findings
+    layout, _ = fit(program.graph, used, target)
+    assert {finding.code for finding in findings} == {"E0501"}
+    assert f"{cores} neuron cores, the chip has 128" in [finding.message for finding in findings]
+    assert all(
+        finding.suggestion.startswith(f"--target {program.target}: fits on {len(layout.chips)} of its")
+        for finding in findings
+    )
+    return f"{cores} cores on {len(layout.chips)} of {target.chips} chips; does not fit one"
+
+
+def test_table_is_up_to_date():
+    header = ("network", "target", "outputs and spikes equal", "room it takes, estimated")
+    up_to_date("zoo", [(name, target) for name, (target, _) in COMPILED.items()], header)

@@ -102,7 +102,7 @@ def test_as_one_by_one(dtype: type, steps: int, threads: None, monkeypatch: pyte
     monkeypatch.setattr(chain_module, "WINDOW_BYTES", 0)
     monkeypatch.setattr(chain_module, "FEWEST_STEPS", steps)  # of a window
     monkeypatch.setattr(chain_module, "FIRST_SAMPLES", 2)
-    monkeypatch.setattr(Layer, "prefers_events", lambda *_: True)
+    monkeypatch.setattr(Layer, "most_active", lambda *_: np.inf)
     fired = maps = 0
     for seed in range(40):
         p = Picks.seeded(seed)

@@ -16,7 +16,7 @@ from hsnn_compiler.ir.ops import Add, BatchNorm, ReLU
 from hsnn_compiler.ir.timing import waits
 from hsnn_compiler.passes.base import PassContext
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE, parse_pipeline, to_text
-from hsnn_compiler.passes.place import connections, totals, usages
+from hsnn_compiler.passes.usage import connections, totals, usages
 from hsnn_compiler.reference.float_executor import FloatExecutor
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 from hsnn_compiler.reference.torch_ops import bind

@@ -55,3 +55,52 @@ def test_what_is_not_spikes_stays():
     with pytest.raises(HsnnError) as error:
         lower(graph, Options(), X)
     assert [finding.code for finding in error.value.findings if finding.is_error] == ["E0431"]
+
+
+def values(*layers, shape=(2, 9, 8)):
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(shape[0], 4, 3), *layers, nn.Flatten(), nn.LazyLinear(3))
+    x = torch.randn(30, *shape)
+    with torch.no_grad():
+        model(x[:1])
+    return capture(model, x[:1]), x.numpy(), model
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.ReLU(), nn.MaxPool2d(2)),
+        (nn.ReLU(), nn.Conv2d(4, 3, 3), nn.MaxPool2d(2), nn.ReLU()),
+        (nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+        (nn.ReLU6(), nn.MaxPool2d((1, 3), 1), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.MaxPool2d(3)),
+    ],
+)
+def test_of_values_it_is_exact_in_values(layers):
+    graph, x, model = values(*layers)
+    result = LowerMaxPooling().run(graph, PassContext())
+    assert not result.graph.of_kind("MaxPool2d")
+    with torch.no_grad():
+        np.testing.assert_allclose(FloatExecutor(result.graph).run(x).output, model(torch.from_numpy(x)), atol=1e-5)
+
+
+def test_of_values_on_the_chip():
+    graph, x, model = values(nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 2), nn.ReLU())
+    program = lower(graph, Options(timesteps=32), x)
+    kept = [node for node in program.graph if node.on_chip and node.is_neuron]
+    assert len(kept) == 2 + 3 + 1  # two ReLUs, three comparisons, the read-out
+    with torch.no_grad():
+        right = model(torch.from_numpy(x)).numpy()
+    got = program.simulate(x).output
+    assert np.corrcoef(got.ravel(), right.ravel())[0, 1] > 0.99
+
+
+def test_pinned_to_the_host_it_stays():
+    graph, *_ = values(nn.ReLU(), nn.MaxPool2d(2))
+    pool = graph.of_kind("MaxPool2d")[0].name
+    assert not LowerMaxPooling().run(graph, PassContext(layers={pool: {"place": "host"}})).modified
+
+
+def test_padding_below_zero_would_be_wrong():
+    """Zeros stand in for what lies outside, which is right only where nothing below zero can arrive."""
+    graph, *_ = values(nn.ReLU(), nn.Conv2d(4, 3, 3), nn.MaxPool2d(3, 2, 1), nn.ReLU())
+    assert not LowerMaxPooling().run(graph, PassContext()).modified

@@ -38,7 +38,7 @@ def both(graph: Graph, x: Any, record: Any, **options: Any) -> dict[str, str]:
 def test_programs_in_integers() -> None:
     layers = sum(
         len(both(graph, x, chip_graphs.signals(graph)))
-        for graph, x in (chip_graphs.random_network(Picks.seeded(seed)) for seed in range(40))
+        for graph, x in (chip_graphs.random_network(Picks.seeded(seed)) for seed in range(60))
     )
     assert layers > 100
 

@@ -54,13 +54,13 @@ def test_dense(p: Picks) -> None:
             assert value == (total << exponent if exponent >= 0 else total >> -exponent)
 
 
-def reference_neuron(p: NeuronParameters, bias: int, current: list[int]) -> list[tuple[int, int, int]]:
+def reference_neuron(p: NeuronParameters, start: int, bias: int, current: list[int]) -> list[tuple[int, int, int]]:
     """One neuron in Python integers, written after Lava's models."""
 
     def shrink(x: int, factor: int) -> int:
         return (abs(x) * factor >> 12) * (1 if x >= 0 else -1)
 
-    u, v, rows = 0, p.v_init, []
+    u, v, rows = 0, start, []
     for a in current:
         u = shrink(u, 4096 - (p.du + 1)) + (a << 6)
         if u > 2**23:
@@ -68,8 +68,9 @@ def reference_neuron(p: NeuronParameters, bias: int, current: list[int]) -> list
         elif u <= -(2**23):
             u += 2**24
         v = max(-(2**23) + 1, min(2**23 - 1, shrink(v, 4096 - p.dv) + u + bias))
-        s = int(v > p.vth << 6)
-        if s:
+        s, before = 0, v
+        while before > (s + 1) * (p.vth << 6) and s < p.max_spikes:
+            s += 1
             v = v - (p.vth << 6) if p.reset == "subtract" else 0
         rows.append((s, u, v))
     return rows
@@ -82,17 +83,21 @@ def test_neuron(p: Picks) -> None:
     top = p.choice([50, 2000, 2**17, 2**18])
     current = rng.integers(-top, top + 1, (12, 2, 3))
     bias = rng.integers(-4096, 4096, (2, 3)) << p.integer(0, 7)
+    most = p.choice([1, 2, 255])
+    start = p.choice([np.array(p.choice([0, 2**23 - 1, -(2**23) + 1, 77])), rng.integers(-(2**23) + 1, 2**23, (2, 3))])
     parameters = NeuronParameters(
         du=p.choice([4095, 0, 1000, 4094]),
         dv=p.choice([0, 4095, 300, 4096]),
-        vth=p.choice([10, 0, 2**17 - 1, 3000]),
+        vth=p.choice([10, 0 if most == 1 else 1, 2**17 - 1, 3000]),
         bias=torch.from_numpy(bias),
-        v_init=p.choice([0, 2**23 - 1, -(2**23) + 1, 77]),
-        reset=p.choice(["zero", "subtract"]),
+        v_init=torch.from_numpy(start),
+        reset=p.choice(["zero", "subtract"]) if most == 1 else "subtract",
+        max_spikes=most,
     )
     done = scan(Lif(parameters, (2, 3)), torch.from_numpy(current), "uv")
     for index in np.ndindex(2, 3):
-        rows = reference_neuron(parameters, int(bias[index]), current[(slice(None), *index)].tolist())
+        first = int(np.broadcast_to(start, (2, 3))[index])
+        rows = reference_neuron(parameters, first, int(bias[index]), current[(slice(None), *index)].tolist())
         got = zip(
             *(x[(slice(None), *index)].tolist() for x in (done.output, done.states["u"], done.states["v"])), strict=True
         )

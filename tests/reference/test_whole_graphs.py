@@ -11,6 +11,7 @@ import torch
 from picks import Picks
 from test_fused_layers import dyadic, same
 
+from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.ir import Coding, Dynamics, Edge, Graph, Node, Placement, TensorType
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.quant import NeuronQuant, WeightQuant
@@ -129,3 +130,42 @@ def test_whole(quantised: bool, chained: list[Result]) -> None:
             spikes, runs = spikes + sum(done.spikes.values()), runs + 2
     assert len(chained) == runs
     assert spikes > 10_000
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_runs_like_one_before(quantised: bool, chained: list[Result]) -> None:
+    """What was checked once is not checked again: the answers are those of an executor that has never run."""
+
+    def executor() -> FloatExecutor | LoihiExecutor:
+        if quantised:
+            return LoihiExecutor(graph, compiles=True)
+        return FloatExecutor(graph, torch.float64, method="auto")
+
+    repeats = 0
+    for seed in range(30):
+        net = Net(Picks.seeded(seed), quantised=quantised)
+        graph, p = net.graph, net.p
+        if len(graph.of_kind("Input")) > 1:
+            continue
+        used, shape = executor(), graph["input"].shape
+        records = [[], [("wide", "s"), ("end", "v")]]
+        for _ in range(12):
+            x = (net.rng.random((p.choice([1, 4]), p.choice([TIME, 5]), *shape)) < 0.25).astype(
+                p.choice([np.uint8, bool])
+            )
+            if not quantised and x.dtype == np.uint8 and p.flag(5):
+                x.flat[0] = 3  # a value, not a spike: no chain
+            if p.flag(3):
+                x = np.asfortranarray(x)
+            told: list[tuple[int, int]] = []
+            options = {"batch_size": p.choice([2, 8]), "reset_interval": p.choice([None, 4])}
+            record = p.choice(records)
+            done = used.run(x, record, progress=lambda *step, told=told: told.append(step), **options)
+            new = executor().run(x, record, **options)
+            same(new, done)
+            assert new.how == done.how
+            assert told[-1] == (len(x), len(x))
+        repeats += len(used._repeats._chains)
+        with pytest.raises(HsnnError, match="E0330"):
+            used.run(x[..., :-1])
+    assert repeats > 50

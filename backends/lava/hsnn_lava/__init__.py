@@ -10,6 +10,8 @@ from . import compat
 compat.apply()  # before anything of lava is imported
 
 from .processes.axon_delay import AxonDelay  # noqa: E402
+from .processes.collector import Collector  # noqa: E402
+from .processes.first_spike import FirstSpike  # noqa: E402
 from .processes.place import Place  # noqa: E402
 from .processes.recorder import Recorder  # noqa: E402
 from .processes.sample_bias import SampleBias  # noqa: E402
@@ -17,4 +19,15 @@ from .processes.soft_reset_lif import SoftResetLIF  # noqa: E402
 from .runtime import LavaError  # noqa: E402
 from .simulation import Network, simulate  # noqa: E402
 
-__all__ = ["AxonDelay", "LavaError", "Network", "Place", "Recorder", "SampleBias", "SoftResetLIF", "simulate"]
+__all__ = [
+    "AxonDelay",
+    "Collector",
+    "FirstSpike",
+    "LavaError",
+    "Network",
+    "Place",
+    "Recorder",
+    "SampleBias",
+    "SoftResetLIF",
+    "simulate",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,20 +16,21 @@ from hsnn_compiler.backends.lava.emit import check, emit
 from hsnn_compiler.backends.lava.simulate_raw import run_raw
 from hsnn_compiler.ir import Graph
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
-from hsnn_compiler.reference.result import Result
+from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.verify.traces import compare
 
 
-def on_lava(graph: Graph, x: np.ndarray) -> Result:
+def on_lava(graph: Graph, x: np.ndarray, record: Sequence[Record] | None = None) -> Result:
     assert check(graph) == []
     with tempfile.TemporaryDirectory() as folder:
         emit(graph, Path(folder), "a random network")
-        return lava_simulate.simulate(graph, Path(folder), x, signals(graph), deadline_s=60)
+        return lava_simulate.simulate(graph, Path(folder), x, record or signals(graph), deadline_s=60)
 
 
-def assert_equal(graph: Graph, x: np.ndarray) -> Result:
-    lava, reference = on_lava(graph, x), LoihiExecutor(graph).run(x, signals(graph))
-    assert set(lava.trace) == set(reference.trace) == set(signals(graph))
+def assert_equal(graph: Graph, x: np.ndarray, record: Sequence[Record] | None = None) -> Result:
+    record = record or signals(graph)
+    lava, reference = on_lava(graph, x, record), LoihiExecutor(graph).run(x, record)
+    assert set(lava.trace) == set(reference.trace) == set(record)
     differences = compare(lava, reference)
     assert not differences, "\n".join(map(str, differences))
     assert lava.outputs.keys() == reference.outputs.keys()

@@ -49,11 +49,40 @@ def currents_with_memory(seed: int) -> Graph:
     return net.linear("fc", 3).add("li", li, dynamics=Dynamics(reset="none")).done("last")
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("make", [residual_ann, direct_snn, currents_with_memory])
-def test_lava_agrees(make: Callable[[int], Graph], seed: int) -> None:
-    graph = make(seed)
+def starts_and_leaks(seed: int) -> Graph:
+    """Start potentials per neuron, leaks per channel and per neuron, and counts that leave the chip."""
+    net, ones = Net((2, 5, 4), timesteps=5, seed=seed).encode().conv("c0", 3, padding=1), np.ones((3, 1, 1))
+
+    def how(*shape: int) -> Dynamics:
+        start, leak = net.rng.uniform(-0.3, 0.3, (3, 5, 4)), net.rng.uniform(-0.1, 0.2, shape)
+        return Dynamics(integrator="none", reset="subtract", v_init=start, leak=leak, max_spikes=1 + 3 * seed)
+
+    net.add("n0", nir.IF(ones, net.rng.uniform(0.3, 0.8, (3, 1, 1)), 0 * ones), dynamics=how(3, 1, 1))
+    net.conv("c1", 3, padding=1).add("n1", nir.IF(ones, 0.5 * ones, 0 * ones), dynamics=how(3, 5, 4))
+    return net.done("mean")
+
+
+def agrees(graph: Graph, seed: int, pipeline: str = DEFAULT_PIPELINE, **context: object) -> Graph:
     x = np.random.default_rng(seed).normal(size=(32, *graph["x"].shape)).astype(np.float32)
-    after = run_passes(graph, DEFAULT_PIPELINE, calibration=x, timesteps=graph.timesteps or 8)[-1].result.graph
+    context = {"timesteps": graph.timesteps or 8} | context
+    after = run_passes(graph, pipeline, calibration=x, **context)[-1].result.graph
     result = assert_equal(after, x[:3])
     assert all(result.spikes[node.name] > 0 for node in after if node.is_spiking)
+    return after
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("make", [residual_ann, direct_snn, currents_with_memory, starts_and_leaks])
+def test_lava_agrees(make: Callable[[int], Graph], seed: int) -> None:
+    agrees(make(seed), seed)
+
+
+@pytest.mark.parametrize(("steps", "most"), [(1, 255), (2, 15), (4, 3)])
+def test_lava_agrees_on_graded_spikes(steps: int, most: int) -> None:
+    """Converted, with potentials corrected neuron by neuron, into convolutions and a matrix."""
+    text = DEFAULT_PIPELINE.replace("calibrate-thresholds", "calibrate-thresholds{method=max,correct=potential}")
+    after = agrees(residual_ann(steps), steps, text, timesteps=steps, max_spikes=most)
+    quants = [node.quant for node in after if node.is_synapse and node.on_chip]
+    assert all(quant.message_bits == most.bit_length() + 1 for quant in quants)  # type: ignore[union-attr]
+    assert {quant.integers.ndim for quant in quants} == {2, 4}  # type: ignore[union-attr]
+    assert all(np.ndim(node.quant.v_init) for node in after if node.is_spiking)  # type: ignore[union-attr]

@@ -11,7 +11,8 @@ from hypothesis import given, note, settings
 from lava_runs import assert_equal, failures, on_lava
 from picks import Picks, picks
 
-from hsnn_compiler.ir import Graph
+from hsnn_compiler.ir import Graph, Node
+from hsnn_compiler.ir.payloads import largest_payload
 from hsnn_compiler.ir.text import to_text
 from hsnn_compiler.ir.timing import waits
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
@@ -80,7 +81,12 @@ def corners(graph: Graph, x: np.ndarray) -> dict[str, bool]:
         "soft reset": any(n.dynamics.reset == "subtract" for n in populations),
         "hard reset": any(n.dynamics.reset == "zero" for n in populations),
         "integrators": len(spiking) < len(populations),
-        "v_init": any(q.v_init for q in neurons),
+        "v_init": any(np.any(q.v_init) for q in neurons),
+        "v_init per neuron": any(np.ndim(q.v_init) for q in neurons),
+        "several spikes per step": any(result.trace[n.name, "s"].max() > 1 for n in spiking),
+        "graded into a matrix": any(q.message_bits for q in dense),
+        "graded into a convolution": any(n.quant.message_bits for n in graph.of_kind("Conv1d", "Conv2d")),
+        "graded as spikes": any(_graded(graph, n) and not n.quant.message_bits for n in graph if n.is_synapse),
         "current memory": any(0 < q.du < 4095 for q in neurons),
         "threshold 0": any(q.vth == 0 for q in neurons),
         "input in a deeper layer": any(graph[name].schedule.depth for name in encoded),
@@ -95,6 +101,10 @@ def corners(graph: Graph, x: np.ndarray) -> dict[str, bool]:
         "odd mixed weights": any(odd),
     }
     return found | {kind: bool(graph.of_kind(kind)) for kind in ("Flatten", "Linear", "Conv1d", "Conv2d")}
+
+
+def _graded(graph: Graph, synapse: Node) -> bool:
+    return largest_payload(graph, graph.predecessors(synapse.name)[0]) != 1
 
 
 def test_the_random_networks_reach_the_corners() -> None:

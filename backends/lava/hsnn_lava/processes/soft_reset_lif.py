@@ -17,7 +17,7 @@ from lava.proc.lif.process import LIF
 
 
 class SoftResetLIF(LIF):
-    """LIF population with reset by subtraction and periodic return to a start state.
+    """LIF population with reset by subtraction, graded spikes, and periodic return to a start state.
 
     In every step, with ``u`` and ``v`` of the step before (tag ``fixed_pt``)::
 
@@ -39,6 +39,13 @@ class SoftResetLIF(LIF):
     `taken` is the threshold unless given. Everything but the reset is Lava's own ``LIF``, bit for bit. On the
     chip this needs custom neuron microcode: Loihi 2's stock LIF resets to zero.
 
+    With `max_spikes` N above 1, ``s_out`` is a graded spike that says how often the neuron fires in the step: the
+    largest n up to N for which ``v > n * threshold``, 0 if there is none::
+
+        s_out = clip((v - 1) // (vth << 6), 0, N)       fixed_pt
+        s_out = clip(ceil(v / vth) - 1, 0, N)           floating_pt
+        v = v - s_out * threshold
+
     Args:
         shape: shape of the population, equal to that of ``a_in`` and ``s_out``.
         du: current decay, one value (fixed: -1..4095, of 4096).
@@ -46,9 +53,10 @@ class SoftResetLIF(LIF):
         vth: threshold, one value (fixed: 0..131071, compared after ``<< 6``).
         bias_mant: bias per neuron (fixed: -4096..4095).
         bias_exp: exponent of the bias per neuron (fixed: 0..7; ignored in floating point).
-        v_init: start value of ``v``, one for the population, in the units of ``v``
+        v_init: start value of ``v``, one for the population or one per neuron, in the units of ``v``
             (fixed: already shifted, so ``(vth << 6) // 2`` is half the threshold).
         taken: what a spike takes from ``v``, in the units of ``v`` (fixed: already shifted); None: the threshold.
+        max_spikes: most spikes of one step, 1 to 255; above 1, `taken` must be None and `vth` positive.
         reset_interval: steps between two returns to the start state; None for never.
         reset_offset: return where ``time_step % reset_interval == reset_offset %
             reset_interval``, ``time_step`` counting from 1, before ``a_in`` is used.
@@ -64,8 +72,9 @@ class SoftResetLIF(LIF):
         vth: float = 10,
         bias_mant: float | np.ndarray = 0,
         bias_exp: int | np.ndarray = 0,
-        v_init: float = 0,
+        v_init: float | np.ndarray = 0,
         taken: float | None = None,
+        max_spikes: int = 1,
         reset_interval: int | None = None,
         reset_offset: int = 0,
         name: str | None = None,
@@ -85,8 +94,13 @@ class SoftResetLIF(LIF):
         )
         if reset_interval is not None and reset_interval < 1:
             raise ValueError(f"reset_interval must be at least 1 step, not {reset_interval}")
+        if not 1 <= max_spikes <= 255:
+            raise ValueError(f"max_spikes must be 1 to 255, not {max_spikes}")
+        if max_spikes > 1 and (taken is not None or vth <= 0):
+            raise ValueError(f"several spikes per step take one threshold each, above 0: not {taken}, vth {vth}")
         self.proc_params["v_init"] = v_init
         self.proc_params["taken"] = taken
+        self.proc_params["max_spikes"] = max_spikes
         self.proc_params["reset_interval"] = reset_interval
         self.proc_params["reset_offset"] = reset_offset
 
@@ -117,13 +131,14 @@ class PySoftResetLIFModelFloat(_PeriodicReset, AbstractPyLifModelFloat):
     vth: float = LavaPyType(float, float)
 
     def spiking_activation(self) -> np.ndarray:
-        """Spike where the voltage exceeds the threshold."""
-        return self.v > self.vth
+        """Spike where the voltage exceeds the threshold, or as often as it does."""
+        most = self.proc_params["max_spikes"]
+        return self.v > self.vth if most == 1 else np.clip(np.ceil(self.v / self.vth) - 1, 0, most)
 
     def reset_voltage(self, spike_vector: np.ndarray) -> None:
-        """Subtract `taken` where a spike was sent."""
+        """Subtract `taken` for every spike."""
         taken = self.proc_params["taken"]
-        self.v[spike_vector] -= self.vth if taken is None else taken
+        self.v -= spike_vector * (self.vth if taken is None else taken)
 
     def run_spk(self) -> None:
         """One step."""
@@ -147,13 +162,14 @@ class PySoftResetLIFModelFixed(_PeriodicReset, AbstractPyLifModelFixed):
         self.isthrscaled = True
 
     def spiking_activation(self) -> np.ndarray:
-        """Spike where the voltage exceeds the threshold."""
-        return self.v > self.effective_vth
+        """Spike where the voltage exceeds the threshold, or as often as it does."""
+        most = self.proc_params["max_spikes"]
+        return self.v > self.effective_vth if most == 1 else np.clip((self.v - 1) // self.effective_vth, 0, most)
 
     def reset_voltage(self, spike_vector: np.ndarray) -> None:
-        """Subtract `taken` where a spike was sent."""
+        """Subtract `taken` for every spike."""
         taken = self.proc_params["taken"]
-        self.v[spike_vector] -= self.effective_vth if taken is None else taken
+        self.v -= spike_vector * (self.effective_vth if taken is None else taken)
 
     def run_spk(self) -> None:
         """One step."""

@@ -23,11 +23,13 @@ class ChannelHistogram:
         maximum: [channels]
         counts: [channels, bins]
         reach: largest magnitude of the activation's input, [channels].
+        samples: values seen of each channel, also those that are not positive.
     """
 
     maximum: np.ndarray
     counts: np.ndarray
     reach: np.ndarray
+    samples: int = 0
 
     @property
     def channels(self) -> int:
@@ -53,7 +55,9 @@ class ChannelHistogram:
         bins = self.counts.shape[1]
         index = np.minimum(self.values() / max(top, np.finfo(float).tiny) * bins, bins - 1).astype(int)
         counts = np.bincount(index.ravel(), self.counts.ravel(), minlength=bins)
-        return ChannelHistogram(np.array([top]), counts[None], self.reach.max(keepdims=True))
+        return ChannelHistogram(
+            np.array([top]), counts[None], self.reach.max(keepdims=True), self.samples * self.channels
+        )
 
     def add(self, samples: np.ndarray) -> None:
         """Count activations [samples, channels, ...]."""
@@ -61,6 +65,7 @@ class ChannelHistogram:
         columns = samples.reshape(len(samples), self.channels, -1).transpose(1, 0, 2).reshape(self.channels, -1)
         scale = np.divide(bins, self.maximum, out=np.zeros(self.channels), where=self.maximum > 0)
         index = np.minimum((columns * scale[:, None]).astype(int), bins - 1) + bins * np.arange(self.channels)[:, None]
+        self.samples += columns.shape[1]
         self.counts += np.bincount(index[columns > 0], minlength=bins * self.channels).reshape(self.counts.shape)
 
 

@@ -13,8 +13,9 @@ from hsnn_compiler.ir import Graph
 from hsnn_compiler.ir.ops import ReLU
 from hsnn_compiler.passes.activations import analog_twin
 from hsnn_compiler.passes.base import PassContext
-from hsnn_compiler.passes.histograms import BINS, ChannelHistogram, collect
-from hsnn_compiler.passes.thresholds import firing_fraction, least_squares
+from hsnn_compiler.passes.calibration.histograms import BINS, ChannelHistogram, collect
+from hsnn_compiler.passes.calibration.methods import Settings, balanced, least_squares
+from hsnn_compiler.passes.calibration.thresholds import firing_fraction
 from hsnn_compiler.reference.float_executor import FloatExecutor
 
 CONVERT = "partition,convert-activations,"
@@ -54,7 +55,7 @@ def test_percentiles_are_those_of_the_positive_activations(p: Picks) -> None:
 def test_least_squares_finds_the_best_threshold_of_the_grid(p: Picks) -> None:
     steps = p.choice([4, 16, 1])
     samples = p.rng().exponential(size=(200, 2)) ** p.choice([1, 2])
-    theta = least_squares(filled(samples), steps)
+    theta = least_squares(filled(samples), Settings(steps))
     for channel in range(2):
         x = samples[:, channel]
 
@@ -63,6 +64,19 @@ def test_least_squares_finds_the_best_threshold_of_the_grid(p: Picks) -> None:
 
         best = min(error(x.max() * (1 - i / 100)) for i in range(95))
         assert error(theta[channel]) <= best * 1.02 + 1e-6  # bins are a little coarser than the data
+
+
+@settings(max_examples=20)
+@given(picks())
+def test_balanced_thresholds_are_where_iteration_settles(p: Picks) -> None:
+    samples = p.rng().normal(size=(300, 2)) * p.choice([0.1, 3.0])
+    tolerance = p.choice([0.01, 0.05])
+    theta = balanced(filled(samples), Settings(1, tolerance=tolerance))
+    for channel in range(2):
+        x, t = samples[:, channel], 0.0
+        while (step := 2 * np.maximum(x - t, 0).mean()) > tolerance * t:
+            t += step * 0.01  # the published rule with all data as one batch, in steps too small to jump over its end
+        assert abs(theta[channel] - t) <= 0.02 * x.max()
 
 
 def network() -> Graph:
@@ -111,8 +125,8 @@ def activations(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [7, 128])
 def test_max_and_percentile_thresholds(batch_size: int) -> None:
-    maxima = calibrated("{method=max}", batch_size=batch_size)
-    by_percentile = calibrated("{method=percentile,percentile=95}", batch_size=batch_size)
+    maxima = calibrated("{method=max,correct=none}", batch_size=batch_size)
+    by_percentile = calibrated("{method=percentile,percentile=95,correct=none}", batch_size=batch_size)
     for name in ("r0", "r1"):
         act = activations(name)
         np.testing.assert_allclose(maxima[name].op.v_threshold.ravel(), act.max((0, 2, 3)), rtol=1e-6)
@@ -125,10 +139,10 @@ def test_max_and_percentile_thresholds(batch_size: int) -> None:
 
 
 def test_per_layer_and_fixed_thresholds() -> None:
-    whole = calibrated("{method=max,per-channel=false}")
+    whole = calibrated("{method=max,correct=none,per-channel=false}")
     assert len(set(whole["r0"].op.v_threshold.flat)) == 1
     np.testing.assert_allclose(whole["r0"].op.v_threshold.flat[0], activations("r0").max(), rtol=1e-6)
-    fixed = calibrated(layers={"r1": {"threshold": "2.5"}, "r0": {"method": "max"}})
+    fixed = calibrated("{correct=none}", layers={"r1": {"threshold": "2.5"}, "r0": {"method": "max"}})
     assert set(fixed["r1"].op.v_threshold.flat) == {2.5}
     np.testing.assert_allclose(fixed["r0"].op.v_threshold.ravel(), activations("r0").max((0, 2, 3)), rtol=1e-6)
 
@@ -146,7 +160,10 @@ def test_a_converted_neuron_rounds_its_activation() -> None:
     steps = 8
     x = np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32)
     stages = run_passes(
-        graph, CONVERT + "calibrate-thresholds{method=percentile,percentile=80}", calibration=x, timesteps=steps
+        graph,
+        CONVERT + "calibrate-thresholds{method=percentile,percentile=80,correct=none}",
+        calibration=x,
+        timesteps=steps,
     )
     after = stages[-1].result.graph
     theta = after["relu"].op.v_threshold.ravel()

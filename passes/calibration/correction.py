@@ -1,0 +1,178 @@
+"""Corrections of a converted network, layer after layer: each makes up for what the layers before it get wrong.
+
+Each layer is corrected against the network before conversion (its *analog twin*), on the spikes that the layers
+before it, corrected already, really send. Samples come in batches; memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.passes.activations import SCALE_SUFFIX, analog_twin, converted_neurons
+from hsnn_compiler.passes.base import PassContext
+from hsnn_compiler.passes.batchnorm import with_weights
+from hsnn_compiler.passes.calibration.regression import LARGEST, Regression
+from hsnn_compiler.reference.batches import batches, has_time
+from hsnn_compiler.reference.codes import step_weights
+from hsnn_compiler.reference.float_executor import FloatExecutor
+
+CORRECTIONS = ("none", "bias", "potential", "weights")
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What to correct.
+
+    Attributes:
+        kind: one of `CORRECTIONS`: ``bias``, b_c += mean(a - s) per channel; ``potential``, the same and then
+            v_0 += T mean(a - s) per neuron (Li 2021); ``weights``, weights and biases of each layer fitted anew, see
+            `Regression`. a: activation of the twin; s: mean of the spikes over time, in its units.
+    """
+
+    kind: str
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        """The graph, corrected on the calibration data."""
+        if self.kind == "none":
+            return graph
+        twin = analog_twin(graph)
+        graph = infer_types(graph)
+        rounds = _rounds(graph, _layers(graph) if self.kind == "weights" else _neurons(graph))
+        for number, names in enumerate(rounds, start=1):
+            if self.kind == "weights":
+                self._fit(graph, twin, names, context)
+            else:
+                self._shift(graph, twin, names, context)
+            context.progress("calibration: corrections", number, len(rounds))
+        return graph
+
+    # -- weights ----------------------------------------------------------------------------------
+
+    def _fit(self, graph: Graph, twin: Graph, names: Sequence[str], context: PassContext) -> None:
+        feeds = {name: [edge.src for edge in graph.in_edges(name)] for name in names}
+        codes = {name: _code(graph, name) for name in names}
+        values = {name: _values(code, graph.timesteps or 1) for name, code in codes.items()}
+        # A bias of its own would be weighed with the spikes by the Collect behind, which has one itself.
+        fits = {name: Regression(graph[name].op, intercept=not code) for name, code in codes.items()}
+        for trace, wanted in _side_by_side(graph, twin, {s for part in feeds.values() for s in part}, names, context):
+            for name, fit in fits.items():
+                got = sum(_mean(trace[source], values[name]) for source in feeds[name])
+                fit.add(np.asarray(got), wanted[name])
+        for name, fit in fits.items():
+            weight, bias = fit.solve()
+            graph.update(name, op=with_weights(graph[name].op, weight, bias))
+
+    # -- bias and potential -----------------------------------------------------------------------
+
+    def _shift(self, graph: Graph, twin: Graph, names: Sequence[str], context: PassContext) -> None:
+        for name, error in _errors(graph, twin, names, context).items():
+            node = graph[name]
+            per_channel = error.reshape(len(error), -1).mean(1).reshape(-1, *[1] * (error.ndim - 1))
+            assert node.dynamics is not None
+            leak = per_channel if node.dynamics.leak is None else node.dynamics.leak + per_channel
+            graph.update(name, dynamics=replace(node.dynamics, leak=leak))
+        if self.kind != "potential":
+            return
+        for name, error in _errors(graph, twin, names, context).items():
+            dynamics = graph[name].dynamics
+            assert dynamics is not None
+            start = np.asarray(dynamics.v_init) + (graph.timesteps or 1) * error
+            graph.update(name, dynamics=replace(dynamics, v_init=start))
+
+
+def _errors(graph: Graph, twin: Graph, names: Sequence[str], context: PassContext) -> dict[str, np.ndarray]:
+    """Mean of activation minus spike rate over the samples, of each neuron, [*shape]."""
+    totals = {name: np.zeros(graph[name].shape) for name in names}
+    behind = {name + SCALE_SUFFIX: name for name in names}
+    count = 0
+    for trace, wanted in _side_by_side(graph, twin, behind, names, context):
+        for scaled, name in behind.items():
+            totals[name] += (wanted[name] - trace[scaled].mean(1)).sum(0)
+        count += len(wanted[names[0]])
+    return {name: total / count for name, total in totals.items()}
+
+
+def _side_by_side(
+    graph: Graph, twin: Graph, record: Collection[str], names: Sequence[str], context: PassContext
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Per batch: signals of the converted network, and what the twin makes of `names`."""
+    assert context.calibration is not None
+    executor = FloatExecutor(until(graph, record), method="auto")
+    analog = FloatExecutor(until(twin, names), method="auto")
+    for batch, _, _ in batches(graph, context.calibration, context.batch_size):
+        got = executor.run_batch(batch, [(name, "s") for name in record]).trace
+        wanted = analog.run_batch(batch, [(name, "s") for name in names]).trace
+        yield {name: got[name, "s"] for name in record}, {name: wanted[name, "s"] for name in names}
+
+
+# -- which nodes, in which order ------------------------------------------------------------------
+
+
+def _neurons(graph: Graph) -> list[str]:
+    return [node.name for node in converted_neurons(graph) if node.is_neuron]
+
+
+def _layers(graph: Graph) -> list[str]:
+    """Synapse ops behind converted neurons whose normal equations fit into memory."""
+    behind: set[str] = set()
+    for node in converted_neurons(graph):
+        behind |= graph.descendants(node.name)
+    return [
+        node.name
+        for node in graph
+        if node.is_synapse and node.name in behind and has_time(node) and np.prod(node.op.weight.shape[1:]) < LARGEST
+    ]
+
+
+def _rounds(graph: Graph, names: Sequence[str]) -> list[list[str]]:
+    """Nodes to correct together: none of a round lies behind another one of it, all before it are done."""
+    wanted = set(names)
+    depth: dict[str, int] = {}
+    rounds: dict[int, list[str]] = {}
+    for node in graph.topological():
+        before = max((depth[edge.src] for edge in graph.in_edges(node.name)), default=0)
+        depth[node.name] = before + (node.name in wanted)
+        if node.name in wanted:
+            rounds.setdefault(depth[node.name], []).append(node.name)
+    return [rounds[number] for number in sorted(rounds)]
+
+
+def until(graph: Graph, names: Collection[str]) -> Graph:
+    """The part of a graph that these nodes depend on, and they themselves."""
+    needed = set(names)
+    for name in names:
+        needed |= graph.ancestors(name)
+    part = graph.copy()
+    for node in graph:
+        if node.name not in needed and node.kind != "Input":
+            part.remove(node.name)
+    return part
+
+
+# -- what spikes stand for ------------------------------------------------------------------------
+
+
+def _code(graph: Graph, name: str) -> str:
+    """Code of the `Collect` behind a node and before the next populations, or an empty string."""
+    for following in graph.successors(name):
+        if following.kind == "Collect":
+            return str(following.op.code)
+        if not following.is_population and has_time(following) and (code := _code(graph, following.name)):
+            return code
+    return ""
+
+
+def _values(code: str, steps: int) -> np.ndarray:
+    """What a spike stands for at each step, [T]: 1/T each, or what the `Collect` that reads it says."""
+    weights, whole = step_weights(code or "rate", steps)
+    return weights.numpy() / whole
+
+
+def _mean(signal: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[samples, time, ...] to [samples, ...], each step weighed."""
+    return np.einsum("nt...,t->n...", signal, values.astype(signal.dtype))

@@ -1,0 +1,112 @@
+"""Which of several ways to calibrate is best, measured on samples that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.passes.activations import analog_twin
+from hsnn_compiler.passes.base import PassContext
+from hsnn_compiler.reference.float_executor import FloatExecutor
+
+FOLDS = 2
+LARGEST_FOLD = 256
+"""Samples of a fold at most: a choice between a few ways needs no more."""
+FLAWLESS = 0.005
+"""Error of the outputs below which nothing better is searched for."""
+TIE = 1.05
+"""Errors whose ratio is below this are alike; then the way that is tried first, the simpler one, is taken."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to calibrate: a method for thresholds, and a correction."""
+
+    method: str
+    correct: str
+
+    def __str__(self) -> str:
+        return self.method if self.correct == "none" else f"{self.method} + {self.correct}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a way did on held-out samples; more is better.
+
+    Attributes:
+        agreement: share of samples with the predictions of the network before conversion; 1 where it has no classes.
+        error: squared error of the outputs over their variance.
+    """
+
+    agreement: float
+    error: float
+
+    @property
+    def is_flawless(self) -> bool:
+        """Whether there is nothing left to gain."""
+        return self.agreement == 1 and self.error < FLAWLESS
+
+
+def choose(
+    graph: Graph, context: PassContext, ways: Sequence[Way], calibrate: Callable[[Way, Graph, PassContext], Graph]
+) -> tuple[Way, dict[Way, Score]]:
+    """Try ways until one is without a flaw, cross-validated.
+
+    The calibration data is cut into `FOLDS` parts. What is calibrated on all but one of them is compared with the
+    network before conversion on that one; a way's score is the mean. Agreement counts samples, and a few hundred
+    of them tell ways apart only coarsely: of all ways whose agreement is within two standard errors of the best,
+    the first is taken whose error of the outputs is at most `TIE` times the smallest.
+
+    Args:
+        graph: converted, thresholds not chosen yet.
+        context: with calibration data.
+        ways: in the order to try, the simplest first.
+        calibrate: applies a way to a graph on the data of a context.
+
+    Returns:
+        The best way, and the scores of those that were tried.
+    """
+    data = context.calibration
+    assert data is not None
+    order = np.random.default_rng(0).permutation(len(data))[: FOLDS * LARGEST_FOLD]
+    folds = [np.sort(part) for part in np.array_split(order, FOLDS)]
+    twin = FloatExecutor(analog_twin(graph), method="auto")
+    scores: dict[Way, Score] = {}
+    for number, way in enumerate(ways, start=1):
+        parts = []
+        for i, held_out in enumerate(folds):
+            rest = np.concatenate([fold for j, fold in enumerate(folds) if j != i])
+            done = calibrate(way, graph, replace(context, calibration=data[rest]))
+            parts.append(_score(done, twin, data[held_out], context.batch_size))
+        scores[way] = Score(
+            float(np.mean([part.agreement for part in parts])), float(np.mean([part.error for part in parts]))
+        )
+        context.progress("calibration: ways", number, len(ways))
+        if scores[way].is_flawless:
+            break
+    return best(scores, len(order)), scores
+
+
+def best(scores: dict[Way, Score], samples: int) -> Way:
+    """The first way with about the smallest error, of those whose agreement on so many samples is about the best."""
+    top = max(score.agreement for score in scores.values())
+    # Of a share with one sample more that disagrees, so that a perfect one has an error as well.
+    share = min(top, 1 - 1 / samples)
+    margin = 2 * float(np.sqrt(share * (1 - share) / samples))
+    good = {way: score.error for way, score in scores.items() if score.agreement >= top - margin}
+    return next(way for way, error in good.items() if error <= TIE * min(good.values()))
+
+
+def _score(graph: Graph, twin: FloatExecutor, samples: np.ndarray, batch_size: int) -> Score:
+    got = FloatExecutor(graph, method="auto").run(samples, batch_size=batch_size).outputs
+    wanted = twin.run(samples, batch_size=batch_size).outputs
+    agreements, errors = [1.0], [0.0]
+    for name, right in wanted.items():
+        error = float(((got[name] - right) ** 2).mean())
+        errors.append(error / max(float(right.var()), np.finfo(float).tiny))
+        if right.ndim == 2 and right.shape[1] > 1:
+            agreements.append(float((got[name].argmax(1) == right.argmax(1)).mean()))
+    return Score(min(agreements), max(errors))
