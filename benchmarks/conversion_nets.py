@@ -23,8 +23,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "digits"))
 from train import load_data, train
 
-EPOCHS = 20
-RATE = 3e-3
+EPOCHS = 40
+RATE = 5e-3
 
 
 @dataclass(frozen=True)

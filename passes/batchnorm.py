@@ -12,6 +12,7 @@ from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.ops import bias_of
 from hsnn_compiler.ir.shapes import conv_padding
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
+from hsnn_compiler.passes.one_to_one import one_to_one
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class FoldBatchNorm(Pass):
 
     y = g (W x + b - mean) + beta  with  g = weight / sqrt(var + eps)   is   (g W) x + g (b - mean) + beta.
     Before a layer without padding, W (g x + c) + b  is  (W g) x + (W c + b),  c = beta - g mean.
-    A normalisation with neither neighbour stays, and the partition then says why it is on the host.
+    A normalisation with neither neighbour, but weights somewhere before it, becomes weights of its own, one per
+    channel, which `lower-connections` merges with others. One of the input itself stays, and runs on the host.
     """
 
     name: ClassVar[str] = "fold-batchnorm"
@@ -31,7 +33,7 @@ class FoldBatchNorm(Pass):
         graph = graph.copy()
         folded = 0
         for node in graph.of_kind("BatchNorm"):
-            folded += _fold_back(graph, node) or _fold_forward(graph, node)
+            folded += _fold_back(graph, node) or _fold_forward(graph, node) or _as_weights(graph, node)
         notes = (f"folded {count(folded, 'batch normalisation')}",) if folded else ()
         return PassResult(graph, bool(folded), notes)
 
@@ -92,6 +94,15 @@ def _fold_forward(graph: Graph, node: Node) -> bool:
         op=with_weights(op, weight * per_input, bias + shift.reshape(len(weight), -1).sum(1)),
     )
     graph.bypass(node.name)
+    return True
+
+
+def _as_weights(graph: Graph, node: Node) -> bool:
+    if not any(graph[name].is_synapse for name in graph.ancestors(node.name)):
+        return False
+    g, c = affine_form(node.op)
+    synapse = one_to_one(g.reshape(-1, *[1] * (len(node.shape) - 1)), node.shape)
+    graph.update(node.name, op=with_weights(synapse, synapse.weight, c))
     return True
 
 

@@ -86,7 +86,7 @@ def step_findings(node: Node, step: StepCoefficients, has_constant_input: bool) 
     through_current = has_constant_input or (step.current_leak is not None and bool(np.any(step.current_leak)))
     if step.current_decay is not None and through_current:
         text = "a bias, or an analog input, that acts through a synaptic current"
-        found.append(("E0453", text, "synaptic currents that only spikes drive"))
+        found.append(("E0453", text, "synaptic currents that only spikes drive (analog input: --encode bitplane)"))
     return [
         Finding(code, text, node=node.name, source=node.source, supported=supported) for code, text, supported in found
     ]

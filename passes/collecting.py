@@ -67,14 +67,15 @@ class Collected:
         return bool(self.collects)
 
     def largest_scale(self, room: float) -> float:
-        """Largest U up to `room` with which all currents keep to 24 bits, and the first Collect's weights lose nothing.
+        """Largest U up to `room` at which all currents keep to 24 bits, and the first Collect's weights lose nothing.
 
-        Currents larger by `CURRENT_MARGIN` than those of the calibration data fit.
+        Currents larger by `CURRENT_MARGIN` than those of the calibration data fit. Beyond a shift of 6 bits to the
+        left, with which nothing is rounded, there is nothing to gain.
         """
         room = min(room, STATE_MAX / UNIT / max(CURRENT_MARGIN * self.largest, 1e-30))
         fits = [self._fits(collect) for collect in self.collects]
         finite = [each for each in fits if math.isfinite(each)]
-        return finite[0] * 2.0 ** -math.ceil(math.log2(finite[0] / room)) if finite else room
+        return finite[0] * 2.0 ** -max(math.ceil(math.log2(finite[0] / room)), -STATE_SHIFT) if finite else room
 
     def replace(self, scale: float) -> None:
         """Replace the Collects and their synapses by what they are in integers, for U = `scale`."""

@@ -14,6 +14,7 @@ from hsnn_compiler.ir.ops import Collect, FirstSpike, bias_of, threshold_of
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.passes.batchnorm import scale_rows, with_weights
+from hsnn_compiler.passes.one_to_one import is_per_channel, one_to_one
 from hsnn_compiler.passes.properties import ends_synapses
 from hsnn_compiler.passes.synapse_chains import merge_chains
 
@@ -49,11 +50,6 @@ class LowerConnections(Pass):
         if equalised:
             notes.append(f"thresholds per channel divided into the weights of {count(len(equalised), 'population')}")
         return PassResult(graph, bool(notes), tuple(notes), findings)
-
-
-def is_per_channel(factor: np.ndarray) -> bool:
-    """Whether an array that broadcasts against [channels, ...] only depends on the channel."""
-    return factor.ndim == 0 or all(n == 1 for n in factor.shape[1:])
 
 
 def split_input(graph: Graph, edge: Edge) -> str:
@@ -170,20 +166,6 @@ def _divide(graph: Graph, edge: Edge, theta: np.ndarray) -> None:
 def vars_of(op: Any) -> dict[str, Any]:
     """Constructor arguments of a NIR neuron."""
     return {key: value for key, value in vars(op).items() if key not in ("input_type", "output_type", "metadata")}
-
-
-def one_to_one(factor: np.ndarray, shape: tuple[int, ...]) -> Any:
-    """Synapses from each neuron to its twin: a depthwise 1x1 convolution, or a diagonal matrix."""
-    factor = np.asarray(factor, np.float64)
-    if len(shape) in (2, 3) and is_per_channel(factor):
-        channels = np.broadcast_to(factor.reshape(-1), shape[:1])
-        ones = np.ones((shape[0], 1, *[1] * (len(shape) - 1)))
-        conv = nir.Conv2d if len(shape) == 3 else nir.Conv1d
-        side: Any = shape[1:] if len(shape) == 3 else shape[1]
-        unit: Any = (1, 1) if len(shape) == 3 else 1
-        zero: Any = (0, 0) if len(shape) == 3 else 0
-        return conv(side, scale_rows(ones, channels), unit, zero, unit, shape[0], np.zeros(shape[0]))
-    return nir.Linear(np.diag(np.broadcast_to(factor, shape).reshape(-1)))
 
 
 def _feeds_no_neuron(graph: Graph, node: Node) -> bool:

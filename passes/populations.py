@@ -18,7 +18,7 @@ from hsnn_compiler.passes.base import PassContext
 from hsnn_compiler.passes.batchnorm import with_weights
 from hsnn_compiler.passes.chip_steps import step_findings, taken_at_a_spike
 from hsnn_compiler.passes.collecting import CURRENT_MARGIN, Collected, present_encodes, presentable
-from hsnn_compiler.passes.connections import is_per_channel, vars_of
+from hsnn_compiler.passes.connections import vars_of
 from hsnn_compiler.passes.loihi_format import (
     EXPONENT_MAX,
     MANTISSA_MAX,
@@ -31,6 +31,7 @@ from hsnn_compiler.passes.loihi_format import (
     late_reset,
     weight_format,
 )
+from hsnn_compiler.passes.one_to_one import is_per_channel
 from hsnn_compiler.passes.ranges import Ranges
 
 STATE_MARGIN = 2.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsnn_compiler.diagnostics import refuse
-from hsnn_compiler.ir.dynamics import StepCoefficients, discretize
+from hsnn_compiler.ir.dynamics import Dynamics, StepCoefficients, discretize
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.payloads import largest_payload
 from hsnn_compiler.passes.base import PassContext
@@ -37,7 +37,11 @@ def measure(graph: Graph, context: PassContext) -> Ranges:
     Looked at: what Encodes and Collects present, integrators, and neurons with payloads.
     """
     names = [node.name for node in graph if node.on_chip and _is_looked_at(node)]
-    counting = {node.name: discretize(node.op, node.dynamics) for node in graph if _counts(graph, node)}
+    counting = {
+        node.name: discretize(node.op, node.dynamics)
+        for node in graph
+        if node.dynamics is not None and _counts(graph, node, node.dynamics)
+    }
     largest = dict.fromkeys((*names, *counting), 0.0)
     if largest and context.calibration is None:
         raise refuse("E0213", "quantise needs data to know how large currents get", suggestion="pass --calib data.npz")
@@ -61,13 +65,14 @@ def _is_looked_at(node: Node) -> bool:
     return presents or (node.is_neuron and not node.is_spiking)
 
 
-def _counts(graph: Graph, node: Node) -> bool:
+def _counts(graph: Graph, node: Node, dynamics: Dynamics) -> bool:
     """Whether a population fires several times in a step, or takes payloads: sums are then larger than of spikes."""
-    if not (node.is_spiking and node.on_chip) or node.dynamics is None:
+    if not (node.is_spiking and node.on_chip):
         return False
-    feeds = [source for synapse in graph.predecessors(node.name) for source in graph.predecessors(synapse.name)]
+    synapses = [source for source in graph.predecessors(node.name) if source.is_synapse]
+    feeds = [source for synapse in synapses for source in graph.predecessors(synapse.name)]
     steps = [source for source in feeds if source.type is not None and source.type.coding.per_step]
-    keeps_current = node.dynamics.current_decay is not None and node.dynamics.current_decay >= 1
+    keeps_current = dynamics.current_decay is not None and bool(np.all(np.asarray(dynamics.current_decay) >= 1))
     return keeps_current or any(largest_payload(graph, source) != 1 for source in (node, *steps))
 
 

@@ -15,7 +15,8 @@ from hsnn_compiler.ir.ops import bias_of
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.passes.batchnorm import input_channels, with_weights
-from hsnn_compiler.passes.connections import is_per_channel, one_to_one, split_input
+from hsnn_compiler.passes.connections import split_input
+from hsnn_compiler.passes.one_to_one import is_per_channel, one_to_one
 
 _PASSES_THROUGH = ("Flatten", "AvgPool2d", "SumPool2d", "Mean")
 

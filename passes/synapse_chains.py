@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import nir
 import numpy as np
 import torch
 
+from hsnn_compiler.ir.dynamics import discretize
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import bias_of
 from hsnn_compiler.ir.shapes import Shape, conv_padding, shape_rule
+from hsnn_compiler.passes.batchnorm import with_weights
 from hsnn_compiler.reference.torch_ops import bind
 
+ENDS = ("IF", "LIF", "I", "LI", "Collect")
+"""What may get a constant of its own for every neuron; where there is a synaptic current, it would grow first."""
 LARGEST_MATRIX = 2**26
 """Elements; and as many of what a matrix is made from at a time."""
 
@@ -23,15 +28,53 @@ def merge_chains(graph: Graph) -> tuple[Graph, int]:
     """Merge layers of weights on the chip that only feed another one; returns the graph and how many.
 
     W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2), for matrices and convolutions alike; where the second
-    convolution pads, only if its zeros are also what the first would make of zeros.
+    convolution pads, only if its zeros are also what the first would make of zeros. A bias of the first, which
+    the zeros are without, goes on to the neurons then, as a constant of each.
     """
-    graph = infer_types(graph)
+    graph = _past_padding(infer_types(graph))
     merged = 0
     while (chain := _mergeable(graph)) is not None:
         nodes, op = chain
         graph = _merged(graph, nodes, op)
         merged += 1
     return graph, merged
+
+
+def _past_padding(graph: Graph) -> Graph:
+    """Move biases in front of a padded convolution to the neurons behind it, each its own share."""
+    for node in graph:
+        behind = graph.successors(node.name)
+        if not (node.kind.startswith("Conv") and node.on_chip and len(behind) == 1 and np.any(bias_of(node.op))):
+            continue
+        (second,) = behind
+        ends = graph.successors(second.name)
+        padded = second.kind == node.kind and any(side for sides in conv_padding(second.op) for side in sides)
+        if not (padded and ends and all(end.kind in ENDS for end in ends)):
+            continue
+        bias = np.asarray(bias_of(node.op), np.float64).reshape(-1, *[1] * (len(node.shape) - 1))
+        share = _without_bias(second.op, np.broadcast_to(bias, node.shape))
+        graph.update(node.name, op=with_weights(node.op, node.op.weight, 0 * bias_of(node.op)))
+        for end in ends:
+            _add_constant(graph, end, share)
+    return graph
+
+
+def _without_bias(op: Any, constant: np.ndarray) -> np.ndarray:
+    """What a convolution without its bias makes of one input, float64."""
+    bare = with_weights(op, op.weight, 0 * bias_of(op))
+    function = bind(bare, torch.float64, lambda _, array: torch.from_numpy(np.asarray(array, np.float64)))
+    out: np.ndarray = function(torch.from_numpy(constant.copy())[None])[0].numpy()
+    return out
+
+
+def _add_constant(graph: Graph, end: Node, share: np.ndarray) -> None:
+    """Let neurons, or what collects for them, get a constant in every step."""
+    if end.kind == "Collect":
+        graph.update(end.name, op=replace(end.op, bias=end.op.bias + share))
+        return
+    assert end.dynamics is not None
+    step = discretize(end.op, end.dynamics)
+    graph.update(end.name, dynamics=replace(end.dynamics, leak=step.leak + step.gain * share))
 
 
 def _mergeable(graph: Graph) -> tuple[list[Node], Any] | None:

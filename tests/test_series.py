@@ -19,13 +19,13 @@ STEPS = 6
 
 def network(decode: str | None = "sum", *, pooled: bool = False, flat: bool = False) -> Graph:
     """As a capture with a time axis leaves it."""
-    net = Net((2, 6, 6), timesteps=STEPS)
+    net = Net((2, 6, 6), timesteps=STEPS, seed=3)
     net.graph.update("x", type=TensorType((2, 6, 6), Coding.CURRENT))
     if pooled:
         net.pool("pool")
     if not flat:
-        net.conv("c", 4, padding=1).neuron("n", threshold=0.4, reset="zero")
-    net.flatten().linear("fc", 5).neuron("out", threshold=0.5)
+        net.conv("c", 4, padding=1).neuron("n", threshold=np.full((1, 1, 1), 0.4), reset="zero")
+    net.flatten().linear("fc", 5).neuron("out", threshold=[0.1])
     return net.done(decode)
 
 

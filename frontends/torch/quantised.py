@@ -76,8 +76,8 @@ def _merged(graph: Graph, floor: str) -> Graph:
         values = _Values(graph, order, root)
         for name in reversed(values.forms):
             try:
-                levels = values.quantised(name).levels
-                op = _Values(graph, order, root, levels).quantised(name)
+                levels = values.quantised(name, floor).levels
+                op = _Values(graph, order, root, levels).quantised(name, floor)
             except _NoMatchError:
                 continue
             return _with_one_node(graph, root, name, op)
@@ -157,11 +157,11 @@ class _Values:
             return real
         return np.where(real.astype(np.float32) == np.float32(1) / np.float32(self.levels), 1 / self.levels, real)
 
-    def quantised(self, name: str) -> Quantised:
-        """The op that gives this value of the root. `_NoMatchError` if there is none."""
+    def quantised(self, name: str, rounded: str) -> Quantised:
+        """The op that gives this value of the root, by what `rounded` floors. `_NoMatchError` if there is none."""
         step, at, (low, high) = self._unclipped(self.forms[name])
         floor = self.steps.get(at)
-        if not isinstance(floor, _Floor):
+        if at != rounded or not isinstance(floor, _Floor):
             raise _NoMatchError
         _need(abs(floor.inside.shift - floor.offset) < ROUNDING)
         gain, at, (lowest, highest) = self._unclipped(_Form(floor.inside.factors))

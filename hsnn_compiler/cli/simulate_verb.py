@@ -176,7 +176,8 @@ def _signals(graph: Graph, text: str | None, *, everything: bool) -> list[Record
     from hsnn_compiler.network import recordable
 
     known = recordable(graph)
-    populations = {name for name, variable in known if variable == "v"}
+    hosted = {node.name for node in graph if node.placement is not None and not node.on_chip}  # unknown to Lava
+    populations = {name for name, variable in known if variable == "v"} - hosted
     states = [key for key in known if key[0] in populations]
     if text == "all" or (text is None and everything):
         return states

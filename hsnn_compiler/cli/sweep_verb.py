@@ -113,7 +113,7 @@ def command(
     order = ("encode", "coding", "max_spikes", "reset", "timesteps")
     options = combinations(base, **{name: varied[name] for name in order})
     samples = load_arrays(data)
-    shape = None if calib else ",".join(map(str, samples.x.shape[1:]))
+    shape = None if calib else ",".join(map(str, samples.x.shape[1 if axes == "B" else 2 :]))
     captured = capture_file(model, calib, shape, axes, modules, factory, max(varied["timesteps"]))
     with progress() as bar:
         test = trial(captured.graph, samples.x[:limit], None if samples.y is None else samples.y[:limit])

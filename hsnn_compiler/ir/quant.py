@@ -127,7 +127,7 @@ class CollectQuant:
     step is a shift (bitplane) or a second sum (ttfs), and all of it microcode of the population behind.
 
     Attributes:
-        shift: see above; in all, `out` is wrong by at most 1/2 + T/128 synaptic units.
+        shift: see above. In all, `out` is wrong by at most 1/2 + T/128 synaptic units; with -6, by nothing.
         bias: int32, broadcasts against the shape.
     """
 

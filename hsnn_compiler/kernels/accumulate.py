@@ -152,7 +152,7 @@ def _graded(width: int) -> Any:
     return graded
 
 
-_narrow_16, _narrow_32, _narrow_64 = _narrow(16, 3, 2), _narrow(32, 3, 2), _narrow(64, 3, 2)
+_narrow_16, _narrow_32, _narrow_64 = _narrow(16, 3, 4), _narrow(32, 3, 4), _narrow(64, 2, 4)
 _narrow_128, _narrow_256 = _narrow(128, 1, 2), _narrow(256, 1, 1)
 _binary_16, _graded_16 = _binary(16, 3, 4), _graded(16)
 _binary_32, _graded_32 = _binary(32, 2, 4), _graded(32)

@@ -90,6 +90,6 @@ def address(array: np.ndarray | None) -> int:
     if array is None or not array.size:
         return 0
     try:
-        return addressof(c_char.from_buffer(array))
+        return addressof(c_char.from_buffer(array.data))
     except (TypeError, ValueError, BufferError):  # what is read-only has to be asked: that takes five times as long
         return array.__array_interface__["data"][0]

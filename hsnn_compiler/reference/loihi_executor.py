@@ -27,6 +27,7 @@ from hsnn_compiler.ir.quant import WeightQuant
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference.batches import BATCH_SIZE, Inlets, Inputs, batches, has_time, run_in_batches
 from hsnn_compiler.reference.fused import BYTES, FusedPlan, last_uses, on_loops, worth_compiling
+from hsnn_compiler.reference.loihi_collect import WholeWindow, is_whole
 from hsnn_compiler.reference.loihi_front import Front, front_nodes, spike_sources
 from hsnn_compiler.reference.loihi_fused import FusedLoihi, is_graded, make_plan
 from hsnn_compiler.reference.loihi_parameters import biased, is_population, unquantised
@@ -59,6 +60,8 @@ class LoihiExecutor:
         functions: of everything without a state, on [n, ...].
         layers: of every node, see `hsnn_compiler.ir.timing.layers`.
         front: what runs on the host in every step before the chip, if anything.
+        windows: of Collects that can be done without the steps of what feeds them.
+        in_windows, before_windows: names of the synapse ops in front of these, and of what feeds them, which must wait.
         last_use: by position in `groups`, the signals that nothing after it needs.
     """
 
@@ -83,6 +86,9 @@ class LoihiExecutor:
                 )
             elif not (is_population(node) or node.kind in NO_FUNCTION or self._is_in_front(node)):
                 self.functions[node.name] = bind(node.op, torch.float32)
+        self.windows = _windows(graph, self.timesteps)
+        self.in_windows = {edge.src for name in self.windows for edge in graph.in_edges(name)}
+        self.before_windows = {edge.src for name in self.in_windows for edge in graph.in_edges(name)}
         self.last_use = last_uses(graph, self.groups, {})
         self.compiled: dict[tuple[str, ...], Layer] = {}
         self._plans: dict[frozenset[Record], FusedPlan] = {}
@@ -255,6 +261,17 @@ class LoihiExecutor:
             name: _integers(name, array).transpose(0, 1) if has_time(self.graph[name]) else tensor(array, torch.float32)
             for name, array in inputs.items()
         }
+
+
+def _windows(graph: Graph, timesteps: int) -> dict[str, WholeWindow]:
+    """By name, the Collects of which no step is rounded, and whose synapses feed nothing else."""
+    found = {}
+    for node in graph.of_kind("Collect"):
+        synapses = graph.predecessors(node.name)
+        alone = all(s.is_synapse and len(graph.out_edges(s.name)) == 1 for s in synapses)
+        if alone and all(len(graph.in_edges(s.name)) == 1 for s in synapses) and is_whole(node, synapses):
+            found[node.name] = WholeWindow(node, synapses, timesteps)
+    return found
 
 
 def _check_spikes(node: Node, array: np.ndarray, timesteps: int) -> None:

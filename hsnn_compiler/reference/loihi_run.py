@@ -23,7 +23,7 @@ from hsnn_compiler.ir.quant import STATE_SHIFT, CollectQuant, CurrentQuant, Neur
 from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.fused import Feed, from_kernel, ways
 from hsnn_compiler.reference.host_calls import run_call
-from hsnn_compiler.reference.loihi_collect import collect
+from hsnn_compiler.reference.loihi_collect import FirstSpikes, collect
 from hsnn_compiler.reference.loihi_loop import Loop
 from hsnn_compiler.reference.loihi_neuron import Population, scan
 from hsnn_compiler.reference.loihi_parameters import SIGMA_DELTA_OPS, constant_bias, is_population, population
@@ -82,6 +82,7 @@ class LoihiRun:
         if self.executor.front is not None:
             inside |= self.executor.front.inside
             self._run_front(self.executor.front, inputs, nodes)
+        inside |= self.executor.in_windows - {name for name, _ in self.record}
         last_use = self.fused.last_use if self.fused else self.executor.last_use
         for position, group in enumerate(self.executor.groups):
             if group[0].name in inside:
@@ -97,7 +98,8 @@ class LoihiRun:
                     steps = max(steps, self._note(node, self.signals[node.name]))
             if nodes is None:
                 for name in last_use.get(position, ()):
-                    del self.signals[name]
+                    if name not in self.executor.in_windows | self.executor.before_windows:
+                        del self.signals[name]
         self.step += steps
 
     def result(self) -> Result:
@@ -215,14 +217,25 @@ class LoihiRun:
         current = add(arrived) if arrived else self._silence(node)
         keep = [variable for variable in ("u", "v") if (node.name, variable) in self.record]
         restarts = [t for t in range(len(current)) if self.returns(node, t)]
-        done = scan(self.state(node), current, keep, restarts)
+        state = self.state(node)
+        if isinstance(state, FirstSpikes) and not keep:
+            return state.window(current)
+        done = scan(state, current, keep, restarts)
         self.keep(node, done.states)
         return done.output
 
     def _collect(self, node: Node) -> Tensor:
         assert isinstance(node.quant, CollectQuant)
-        current = add([self.along(edge) for edge in self.graph.in_edges(node.name)])
-        out, saturated = collect(node.op.code, node.quant, current)
+        edges = self.graph.in_edges(node.name)
+        if node.name in self.executor.windows:
+            sources = [self.along(self.graph.in_edges(edge.src)[0]) for edge in edges]
+            presented = self.executor.windows[node.name].present(sources)
+            if presented is not None:
+                self.clipped.setdefault(node.name, 0)
+                return presented
+            for edge in edges:
+                self.signals[edge.src] = self._evaluate(self.graph[edge.src])
+        out, saturated = collect(node.op.code, node.quant, add([self.along(edge) for edge in edges]))
         self.clipped[node.name] = self.clipped.get(node.name, 0) + saturated
         return out
 

@@ -46,7 +46,7 @@ class IntegerSynapse:
         self.reach = int(np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(1).max(initial=0))
         self.dtype = torch.float32 if self.reach < FLOAT32_EXACT else torch.float64
         self.weight = torch.from_numpy(np.ascontiguousarray(weight)).to(self.dtype)
-        self._wide = self.weight.to(torch.float64) if message_bits else self.weight
+        self.wide = self.weight.to(torch.float64) if message_bits else self.weight
         if self.is_conv:
             self.function = F.conv1d if weight.ndim == 3 else F.conv2d
             self.stride, self.dilation = _ints(op.stride), _ints(op.dilation)
@@ -56,7 +56,7 @@ class IntegerSynapse:
     def __call__(self, spikes: Tensor) -> Tensor:
         """Spikes or payloads [n, ...], integers (int8 for 0 and 1 only), to integer currents [n, ...], int32."""
         if self.message_bits:
-            total = self._graded(spikes)
+            total = self.sums(spikes)
         else:
             binary = spikes if spikes.dtype == torch.int8 else spikes != 0  # int8: of a population, 0 or 1
             total = self._sum(binary.to(self.dtype), self.weight)
@@ -67,14 +67,15 @@ class IntegerSynapse:
             return total << self.exponent
         return total >> -self.exponent if self.exponent else total
 
-    def _graded(self, payloads: Tensor) -> Tensor:
+    def sums(self, payloads: Tensor) -> Tensor:
+        """Exact sums of weights times payloads, int64, before they wrap or are shifted."""
         reach = self.reach * max(abs(int(payloads.min())), abs(int(payloads.max())), 1)
         if reach < FLOAT32_EXACT:
             return self._sum(payloads.to(self.dtype), self.weight)
         if reach < FLOAT64_EXACT:
-            return self._sum(payloads.to(torch.float64), self._wide)
+            return self._sum(payloads.to(torch.float64), self.wide)
         high, low = payloads >> HALF, payloads & (2**HALF - 1)
-        parts = [self._sum(part.to(torch.float64), self._wide) for part in (high, low)]
+        parts = [self._sum(part.to(torch.float64), self.wide) for part in (high, low)]
         return (parts[0] << HALF) + parts[1]
 
     def _sum(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def quantised_neurons(graph: Graph) -> Table:
                 quant.du,
                 quant.dv,
                 quant.vth,
-                quant.v_init if np.ndim(quant.v_init) == 0 else f"{np.min(quant.v_init)}..{np.max(quant.v_init)}",
+                quant.v_init if isinstance(quant.v_init, int) else f"{quant.v_init.min()}..{quant.v_init.max()}",
                 quant.bias_exp,
                 "input current" if current else "constant",
             )

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by colour-blind people too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-MARKERS = "osD^vPX"
+MARKERS, DASHES = "osD^vPX", ("-", ":", "-.")
+MANY = 6
+"""More lines than that have their names beside the picture."""
 INK, GRID = "#222222", "#dddddd"
 
 
@@ -42,10 +44,15 @@ def draw(points: Sequence[Point], trial: Trial, name: str, path: Path) -> None:
 
     shown = [point for point in points if point.timesteps]
     with mpl.rc_context({"svg.hashsalt": "hsnn-compiler", "font.size": 10, "axes.edgecolor": INK}):
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        lines = _lines(shown)
+        figure = Figure(figsize=(10, max(4.2, 0.2 * len(lines))), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for number, (label, line) in enumerate(_lines(shown).items()):
-            style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+        for number, (label, line) in enumerate(lines.items()):
+            style = {
+                "color": COLOURS[number % len(COLOURS)],
+                "marker": MARKERS[number % len(MARKERS)],
+                "ls": DASHES[number // len(COLOURS) % len(DASHES)],
+            }
             steps = [point.timesteps for point in line]
             left.plot(steps, _numbers(100, [point.score for point in line]), label=label, ms=5, lw=1.8, **style)
             before = _numbers(100, [point.before_quantisation for point in line])
@@ -62,7 +69,11 @@ def draw(points: Sequence[Point], trial: Trial, name: str, path: Path) -> None:
             right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             right.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             right.minorticks_off()
-        left.legend(frameon=False, loc="lower right", fontsize=9)
+        title = ", ".join(name.replace("_", " ") for name in differing(points)) or None
+        if len(lines) > MANY:
+            figure.legend(frameon=False, loc="outside right upper", fontsize=9, title=title)
+        else:
+            left.legend(frameon=False, loc="lower right", fontsize=9, title=title)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
         figure.savefig(path, dpi=150, metadata=metadata)
 
@@ -73,13 +84,17 @@ def _numbers(unit: float, values: Sequence[float | None]) -> list[float]:
 
 
 def _lines(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """Points by what they are called, in the order of T."""
+    """Points by what they are called, in the order of T; without lines of which all was refused."""
     names = differing(points)
     found: dict[str, list[Point]] = {}
     for point in points:
-        label = ", ".join(f"{name.replace('_', ' ')} {getattr(point, name)}" for name in names) or "integers"
+        label = ", ".join(str(getattr(point, name)) for name in names) or "integers"
         found.setdefault(label, []).append(point)
-    return {label: sorted(line, key=lambda point: point.timesteps or 0) for label, line in found.items()}
+    return {
+        label: sorted(line, key=lambda point: point.timesteps or 0)
+        for label, line in found.items()
+        if any(point.score is not None for point in line)
+    }
 
 
 def _time_axis(axes: Any, steps: Sequence[int]) -> None:

@@ -114,7 +114,8 @@ def _of_rates(stage: Stage, name: str, layer: Layer, chosen: dict[str, str]) -> 
     if high > TOO_HIGH and rounding > WASTE:
         silent = f"; {layer.silent:.1%} of its neurons never fire" if layer.silent else ""
         what = f"its threshold is {high:.1f} times the largest activation (median channel), so {steps} steps give only"
-        what += f" {max(1, int(layer.levels / high + 0.5)) + 1} levels: error {rounding:.1%} from rounding alone{silent}"
+        levels = max(1, int(layer.levels / high + 0.5)) + 1
+        what += f" {levels} levels: error {rounding:.1%} from rounding alone{silent}"
         way = away if fixed else Change(f"--layer {name}:method=mse", {name: {"method": "mse"}})
         yield Cause(*where, "threshold too high", what, rounding, way.text, (way,))
     elif clipping > max(CLIPPING, 0.7 * rounding):  # at few steps, some clipping is the best there is

@@ -16,7 +16,7 @@ from hsnn_compiler.ir.ops import SYNAPSE_OPS, Encode, bias_of
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.activations import channel_shape
 from hsnn_compiler.passes.base import PassContext
-from hsnn_compiler.passes.connections import one_to_one, split_input, vars_of
+from hsnn_compiler.passes.connections import split_input, vars_of
 from hsnn_compiler.passes.direct import LINEAR, is_direct, move_encodes_behind
 from hsnn_compiler.passes.events.regions import (
     ANALOG,
@@ -27,6 +27,7 @@ from hsnn_compiler.passes.events.regions import (
     separate,
     without_biases,
 )
+from hsnn_compiler.passes.one_to_one import one_to_one
 from hsnn_compiler.passes.synapse_chains import dense_weights
 from hsnn_compiler.reference.batches import batches
 from hsnn_compiler.reference.codes import MOST_BITPLANES

@@ -12,7 +12,7 @@ from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.ir.types import Coding, Placement, TensorType
 from hsnn_compiler.passes.batchnorm import scale_rows, with_weights
-from hsnn_compiler.passes.connections import is_per_channel
+from hsnn_compiler.passes.one_to_one import is_per_channel
 from hsnn_compiler.passes.quantise import coarse
 from hsnn_compiler.passes.raw.folding import fold
 from hsnn_compiler.passes.raw.neurons import Rule

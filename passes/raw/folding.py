@@ -14,7 +14,7 @@ from hsnn_compiler.ir.graph import Node
 from hsnn_compiler.ir.ops import bias_of, kind_of
 from hsnn_compiler.ir.shapes import Shape, shape_rule
 from hsnn_compiler.passes.batchnorm import input_channels, scale_rows, with_weights
-from hsnn_compiler.passes.connections import is_per_channel, one_to_one
+from hsnn_compiler.passes.one_to_one import is_per_channel, one_to_one
 from hsnn_compiler.passes.pooling import POOLS, conv_then_pool, pool_as_conv, pool_then_conv, window_of
 from hsnn_compiler.reference.torch_ops import bind
 

@@ -69,7 +69,7 @@ def test_dynamics_change_what_is_computed(cli: Cli, loop_file: Path) -> None:
     counts = [
         spikes(),
         spikes("--dt", "5e-4"),
-        spikes("--dynamics", "max_spikes=0,reset=subtract,gain=2.5"),
+        spikes("--dynamics", "max_spikes=0,reset=subtract,gain=1.6"),
         spikes("--dynamics", "refractory=3,gain=2.5"),
         spikes("--dynamics", "input_delay=30"),
     ]

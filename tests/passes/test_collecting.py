@@ -209,3 +209,18 @@ def test_a_running_sum_keeps_all_of_the_current() -> None:
     real, integers = FloatExecutor(graph).run(x), LoihiExecutor(graph).run(x)
     assert integers.saturated["n0"] == 0
     assert abs(real.spikes["n0"] - integers.spikes["n0"]) < 0.02 * real.spikes["n0"]
+
+
+def test_analog_input_reaches_a_synaptic_current_as_events() -> None:
+    """As a current it cannot (E0453); with its bias it goes through the Collect."""
+    net = Net((3,), timesteps=8).encode().linear("w", 4)
+    op, dynamics = cuba()
+    parameters = {name: np.resize(value, 4) for name, value in vars(op).items() if isinstance(value, np.ndarray)}
+    graph = net.add("pop", nir.CubaLIF(**parameters), dynamics=dynamics).done("sum")
+    assert codes(graph, DEFAULT_PIPELINE) == ["E0453"]
+    x = images(32, 3)
+    after = compile_(graph, x, encode="bitplane")
+    record = [("pop", "s")]
+    real, integers = FloatExecutor(graph).run(x, record).trace, LoihiExecutor(after).run(x, record).trace
+    assert (real["pop", "s"] == integers["pop", "s"]).mean() > 0.97
+    assert 0.05 < real["pop", "s"].mean() < 0.95

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +108,34 @@ def test_kernels_and_batches_change_nothing() -> None:
         assert {name: fast.spikes[name] for name in slow.spikes} == slow.spikes
         compiled += sum(not how.startswith("torch") for how in fast.how.values())
     assert compiled > 10
+
+
+def test_a_window_at_once_is_a_window_step_by_step() -> None:
+    at_once = Counter[bool]()
+    for seed in range(40):
+        graph, x = random_windows(Picks.seeded(seed))
+        record = [(node.name, "s") for node in graph.of_kind("Collect")]
+        executor, slow = LoihiExecutor(graph), LoihiExecutor(graph)
+        for window in executor.windows.values():
+            window.present = counted(window.present, at_once)  # type: ignore[method-assign]
+        slow.windows, slow.in_windows = {}, set()
+        done, wanted = executor.run(x, record), slow.run(x, record)
+        for key, trace in wanted.trace.items():
+            np.testing.assert_array_equal(done.trace[key], trace, err_msg=f"seed {seed}: {key}")
+        assert done.saturated == wanted.saturated
+        assert done.spikes == wanted.spikes
+    assert min(at_once[True], at_once[False]) >= 5, at_once
+
+
+def counted(present: Callable[..., Any], seen: Counter[bool]) -> Callable[..., Any]:
+    """Count how often a window was done at once."""
+
+    def present_and_count(sources: Any) -> Any:
+        out = present(sources)
+        seen[out is not None] += 1
+        return out
+
+    return present_and_count
 
 
 def test_what_leaves_the_chip_completes_to_the_result() -> None:

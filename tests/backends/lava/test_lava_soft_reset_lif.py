@@ -176,8 +176,13 @@ def test_the_cases_reach_wrap_and_saturation() -> None:
     assert v[3, 0] == -LIMIT + 1
 
 
-@pytest.mark.parametrize(("v", "most", "sent"), [(0, 9, 0), (64, 9, 0), (65, 9, 1), (128, 9, 1), (129, 9, 2),
-                                                 (640, 9, 9), (10**6, 9, 9), (-(10**6), 9, 0), (10**6, 255, 255)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("v", "most", "sent"),
+    [
+        *((0, 9, 0), (64, 9, 0), (65, 9, 1), (128, 9, 1), (129, 9, 2)),
+        *((640, 9, 9), (10**6, 9, 9), (-(10**6), 9, 0), (10**6, 255, 255)),
+    ],
+)
 def test_how_often_a_neuron_fires(v: int, most: int, sent: int) -> None:
     """As often as the threshold fits, n times where v > n thresholds: at exactly n of them, n - 1 times."""
     p: dict[str, Any] = {"du": 4095, "dv": 0, "vth": 1, "v_init": v, "interval": None, "offset": 0, "taken": None}
@@ -190,7 +195,7 @@ def test_how_often_a_neuron_fires(v: int, most: int, sent: int) -> None:
 @pytest.mark.parametrize("wrong", [{"max_spikes": 0}, {"max_spikes": 256}, {"max_spikes": 2, "taken": 5},
                                    {"max_spikes": 2, "vth": 0}])  # fmt: skip
 def test_what_the_process_does_not_do(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="max_spikes|one threshold each"):
+    with pytest.raises(ValueError, match=r"max_spikes|one threshold each"):
         models().SoftResetLIF(shape=(N,), **wrong)
 
 
