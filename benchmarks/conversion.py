@@ -33,7 +33,7 @@ from hsnn_compiler.options import Options
 from hsnn_compiler.passes.calibration.thresholds import WAYS
 from hsnn_compiler.reference.float_executor import FloatExecutor
 
-CALIBRATION = 256
+CALIBRATION, FEW = 256, 64
 PEER_CALIBRATION = 1200
 AUTO, INTEGERS, PEER = "auto", "auto, 8-bit integers", "SpikingJelly, best of its settings"
 MORE: dict[str, dict[str, object]] = {
@@ -61,9 +61,11 @@ class Case:
             return self.accuracy(self.model(torch.from_numpy(self.images.x_test)).numpy())
 
 
-def ours(case: Case, steps: int, calibrate: str = "", **options: object) -> tuple[float, float]:
+def ours(
+    case: Case, steps: int, calibrate: str = "", samples: int = CALIBRATION, **options: object
+) -> tuple[float, float]:
     """Accuracy of the converted network in real numbers, and in the chip's integers."""
-    calibration = case.images.x_train[:CALIBRATION]
+    calibration = case.images.x_train[:samples]
     graph, _ = capture_model(case.model, calibration, "benchmark")
     given = Options(timesteps=steps, target="loihi2-kapoho-point", **options)  # type: ignore[arg-type]
     pipeline = given.pipeline.replace("calibrate-thresholds", f"calibrate-thresholds{calibrate}")
@@ -79,6 +81,7 @@ def measure(case: Case, timesteps: list[int], others: bool) -> Iterator[tuple[st
         real, integers = ours(case, steps)
         yield AUTO, steps, real
         yield INTEGERS, steps, integers
+        yield f"auto, {FEW} images", steps, ours(case, steps, samples=FEW)[0]
         for way in WAYS if others else ():
             yield str(way), steps, ours(case, steps, f"{{method={way.method},correct={way.correct}}}")[0]
         for name, options in MORE.items() if others else ():

@@ -53,7 +53,7 @@ def _past_padding(graph: Graph) -> Graph:
             continue
         bias = np.asarray(bias_of(node.op), np.float64).reshape(-1, *[1] * (len(node.shape) - 1))
         share = _without_bias(second.op, np.broadcast_to(bias, node.shape))
-        graph.update(node.name, op=with_weights(node.op, node.op.weight, 0 * bias_of(node.op)))
+        graph.update(node.name, op=_bare(node.op))
         for end in ends:
             _add_constant(graph, end, share)
     return graph
@@ -61,10 +61,14 @@ def _past_padding(graph: Graph) -> Graph:
 
 def _without_bias(op: Any, constant: np.ndarray) -> np.ndarray:
     """What a convolution without its bias makes of one input, float64."""
-    bare = with_weights(op, op.weight, 0 * bias_of(op))
-    function = bind(bare, torch.float64, lambda _, array: torch.from_numpy(np.asarray(array, np.float64)))
+    function = bind(_bare(op), torch.float64, lambda _, array: torch.from_numpy(np.asarray(array, np.float64)))
     out: np.ndarray = function(torch.from_numpy(constant.copy())[None])[0].numpy()
     return out
+
+
+def _bare(op: Any) -> Any:
+    """A convolution with zeros for its bias."""
+    return with_weights(op, op.weight, np.zeros(len(op.weight)))
 
 
 def _add_constant(graph: Graph, end: Node, share: np.ndarray) -> None:
