@@ -81,7 +81,8 @@ def measure(case: Case, timesteps: list[int], others: bool) -> Iterator[tuple[st
         real, integers = ours(case, steps)
         yield AUTO, steps, real
         yield INTEGERS, steps, integers
-        yield f"auto, {FEW} images", steps, ours(case, steps, samples=FEW)[0]
+        if others:
+            yield f"auto, {FEW} images", steps, ours(case, steps, samples=FEW)[0]
         for way in WAYS if others else ():
             yield str(way), steps, ours(case, steps, f"{{method={way.method},correct={way.correct}}}")[0]
         for name, options in MORE.items() if others else ():

@@ -77,7 +77,7 @@ class Regression:
         of_inputs += ridge * of_inputs.mean(1, keepdim=True) + SMALLEST
         if self.intercept:
             gram[:, -1, -1] += SMALLEST
-        return torch.linalg.solve(gram, moments)
+        return torch.cholesky_solve(moments, torch.linalg.cholesky(gram))
 
     def _add(self, half: int, inputs: Tensor, outputs: Tensor) -> None:
         for patches, wanted in self._patches(inputs, outputs):

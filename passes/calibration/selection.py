@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from hsnn_compiler.reference.float_executor import FloatExecutor
 FOLDS = 2
 LARGEST_FOLD = 256
 """Samples of a fold at most: a choice between a few ways needs no more."""
-FLAWLESS = 0.005
+FLAWLESS = 0.01
 """Error of the outputs below which nothing better is searched for."""
 TIE = 1.05
 """Errors whose ratio is below this are alike; then the way that is tried first, the simpler one, is taken."""
@@ -51,7 +51,7 @@ class Score:
 
 
 def choose(
-    graph: Graph, context: PassContext, ways: Sequence[Way], calibrate: Callable[[Way, Graph, PassContext], Graph]
+    graph: Graph, context: PassContext, ways: Sequence[Way], prepare: Callable[[PassContext], Callable[[Way], Graph]]
 ) -> tuple[Way, dict[Way, Score]]:
     """Try ways until one is without a flaw, cross-validated.
 
@@ -64,7 +64,7 @@ def choose(
         graph: converted, thresholds not chosen yet.
         context: with calibration data.
         ways: in the order to try, the simplest first.
-        calibrate: applies a way to a graph on the data of a context.
+        prepare: from a context, what calibrates the graph on its data in a given way.
 
     Returns:
         The best way, and the scores of those that were tried.
@@ -72,18 +72,18 @@ def choose(
     data = context.calibration
     assert data is not None
     order = np.random.default_rng(0).permutation(len(data))[: FOLDS * LARGEST_FOLD]
-    folds = [np.sort(part) for part in np.array_split(order, FOLDS)]
+    parts = [np.sort(part) for part in np.array_split(order, FOLDS)]
+    rests = [np.concatenate([part for part in parts if part is not held_out]) for held_out in parts]
+    calibrate = [prepare(replace(context, calibration=data[rest])) for rest in rests]
     twin = FloatExecutor(analog_twin(graph), method="auto")
+    right = [twin.run(data[part], batch_size=context.batch_size).outputs for part in parts]
     scores: dict[Way, Score] = {}
     for number, way in enumerate(ways, start=1):
-        parts = []
-        for i, held_out in enumerate(folds):
-            rest = np.concatenate([fold for j, fold in enumerate(folds) if j != i])
-            done = calibrate(way, graph, replace(context, calibration=data[rest]))
-            parts.append(_score(done, twin, data[held_out], context.batch_size))
-        scores[way] = Score(
-            float(np.mean([part.agreement for part in parts])), float(np.mean([part.error for part in parts]))
-        )
+        found = []
+        for part, fit, wanted in zip(parts, calibrate, right, strict=True):
+            executor = FloatExecutor(fit(way), method="auto")
+            found.append(_score(executor.run(data[part], batch_size=context.batch_size).outputs, wanted))
+        scores[way] = Score(float(np.mean([s.agreement for s in found])), float(np.mean([s.error for s in found])))
         context.progress("calibration: ways", number, len(ways))
         if scores[way].is_flawless:
             break
@@ -100,9 +100,8 @@ def best(scores: dict[Way, Score], samples: int) -> Way:
     return next(way for way, error in good.items() if error <= TIE * min(good.values()))
 
 
-def _score(graph: Graph, twin: FloatExecutor, samples: np.ndarray, batch_size: int) -> Score:
-    got = FloatExecutor(graph, method="auto").run(samples, batch_size=batch_size).outputs
-    wanted = twin.run(samples, batch_size=batch_size).outputs
+def _score(got: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> Score:
+    """Compare outputs [samples, ...] by name of the output."""
     agreements, errors = [1.0], [0.0]
     for name, right in wanted.items():
         error = float(((got[name] - right) ** 2).mean())

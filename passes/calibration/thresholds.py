@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -93,8 +94,8 @@ class CalibrateThresholds(Pass):
         ways = self._ways(context, trained == neurons)
         way, scores = ways[0], {}
         if len(ways) > 1:
-            way, scores = choose(graph, context, ways, self._calibrated)
-        done = self._calibrated(way, graph, context, histograms)
+            way, scores = choose(graph, context, ways, lambda part: self._prepare(graph, part))
+        done = self._prepare(graph, context, histograms)(way)
         samples = 0 if context.calibration is None else len(context.calibration)
         origin = "made-up samples" if context.assumed else "samples"
         per = "channel" if self.per_channel else "layer"
@@ -123,18 +124,24 @@ class CalibrateThresholds(Pass):
         ]
         return list(dict.fromkeys(wanted))
 
-    def _calibrated(
-        self, way: Way, graph: Graph, context: PassContext, histograms: dict[str, ChannelHistogram] | None = None
-    ) -> Graph:
-        """The graph with thresholds chosen and corrections made, on the data of the context."""
+    def _prepare(
+        self, graph: Graph, context: PassContext, histograms: dict[str, ChannelHistogram] | None = None
+    ) -> Callable[[Way], Graph]:
+        """What calibrates the graph in a given way on the data of the context."""
         neurons = converted_neurons(graph)
-        if histograms is None:
-            histograms = collect(analog_twin(graph), [n.name for n in neurons], context)
-        graph = graph.copy()
-        for node in neurons:
-            theta, fires_at = self._threshold(way, node, histograms[node.name], graph.timesteps or 1, context)
-            _set_threshold(graph, node, theta, fires_at)
-        return Correction(way.correct).apply(graph, context)
+        seen = histograms or collect(analog_twin(graph), [node.name for node in neurons], context)
+        chosen: dict[str, Graph] = {}
+
+        def calibrate(way: Way) -> Graph:
+            if way.method not in chosen:
+                done = graph.copy()
+                for node in neurons:
+                    theta, fires_at = self._threshold(way, node, seen[node.name], graph.timesteps or 1, context)
+                    _set_threshold(done, node, theta, fires_at)
+                chosen[way.method] = done
+            return Correction(way.correct).apply(chosen[way.method], context)
+
+        return calibrate
 
     def _threshold(
         self, way: Way, node: Node, histogram: ChannelHistogram, steps: int, context: PassContext

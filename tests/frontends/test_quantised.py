@@ -7,23 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from picks import Picks, picks
+from qcfs_models import GradFloor
 from spikingjelly.activation_based import quantize
 from torch import nn
 
 from hsnn_compiler.frontends.torch import capture
 from hsnn_compiler.reference.float_executor import FloatExecutor
-
-
-class GradFloor(torch.autograd.Function):
-    """As in the code of Bu et al."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.floor()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient
 
 
 def published(x, top, n):
