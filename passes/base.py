@@ -65,13 +65,17 @@ class PassContext:
 
 @dataclass(frozen=True)
 class PassResult:
-    """What a pass returns: the new graph, whether it differs, and what to tell people; tables go into the report."""
+    """What a pass returns: the new graph, whether it differs, and what to tell people; tables go into the report.
+
+    A pass that chose some of its options from data gives itself with these options as `chosen`.
+    """
 
     graph: Graph
     modified: bool = False
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     tables: tuple[Table, ...] = ()
+    chosen: Pass | None = None
 
 
 @dataclass(frozen=True)

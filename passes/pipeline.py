@@ -26,7 +26,7 @@ _ITEM = re.compile(r"\s*([a-z0-9-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
 
 @dataclass(frozen=True)
 class Stage:
-    """One executed pass: what ran, what came out, how long it took."""
+    """One executed pass: what ran (with the options that it chose), what came out, how long it took."""
 
     item: Pass
     result: PassResult
@@ -89,7 +89,8 @@ def run_pipeline(
         if problems:
             raise HsnnError([dataclasses.replace(p, message=f"after {item.name}: {p.message}") for p in problems])
         _check(item.ensures, graph, f"{item.name} left a graph")
-        yield Stage(item, dataclasses.replace(result, graph=graph), time.perf_counter() - start)
+        ran = result.chosen or item
+        yield Stage(ran, dataclasses.replace(result, graph=graph), time.perf_counter() - start)
 
 
 def _check(properties: Sequence[str], graph: Graph, what: str) -> None:

@@ -27,6 +27,7 @@ from hsnn_compiler.verify.stages import (
     options_of,
     own_stages,
     recompile,
+    uncorrected,
 )
 from hsnn_compiler.verify.waterfall import Waterfall
 
@@ -67,14 +68,17 @@ def verify(
     origin, *outcomes = replay(stages, x, y, source, progress)
     findings += _inexact(stages, outcomes)
     outputs = source or _outputs_of(stages[0])
+    plain = stages
+    if again and (alone or find) and (options := uncorrected(options_of(program))) is not None:
+        plain = recompile(captured, program, calibration, options, progress).stages
     known: list[Alone] = []
     if alone:
-        known = [*first_loss(stages, outcomes), *measure(variants(stages), x, y, outputs, progress)]
+        known = [*first_loss(stages, outcomes), *measure(variants(plain), x, y, outputs, progress)]
     found = causes(captured, stages, outcomes, program.options)
     at = None
     if find:
         attempt = _attempts(program, captured, calibration, x, outputs) if again else None
-        at = bisect(Case(stages, outcomes, found, known, x, y, outputs, attempt, progress), allowed_drop)
+        at = bisect(Case(stages, plain, outcomes, found, known, x, y, outputs, attempt, progress), allowed_drop)
     if lava:
         findings += _against_lava(program, x[:lava], deadline_s, progress)
     return Waterfall(

@@ -87,6 +87,7 @@ class Case:
 
     Attributes:
         stages, outcomes: as replayed; one outcome per stage.
+        plain: the stages without corrections, in which single layers are measured alone.
         causes: from the statistics, largest first.
         alone: what was measured alone already; empty if nothing.
         x, y: the data; labels or None.
@@ -97,6 +98,7 @@ class Case:
     """
 
     stages: list[Stage]
+    plain: list[Stage]
     outcomes: list[Outcome]
     causes: list[Cause]
     alone: Sequence[Alone]
@@ -162,7 +164,7 @@ def _costliest(case: Case, i: int) -> str:
     stage = case.stages[i]
     known = [alone for alone in case.alone if alone.stage == stage.name and alone.layer]
     if not known:
-        graphs = {key: graph for key, graph in variants(case.stages, stage.name).items() if key[1]}
+        graphs = {key: graph for key, graph in variants(case.plain, stage.name).items() if key[1]}
         known = measure(graphs, case.x, case.y, case.source, case.progress)
     if known:
         return max(known, key=lambda alone: alone.error or 0.0).layer

@@ -15,7 +15,9 @@ from hsnn_compiler.ir.ops import threshold_of
 from hsnn_compiler.options import Options
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, converted_neurons
 from hsnn_compiler.passes.base import BOUNDED, EXACT, LOSSY, Progress
+from hsnn_compiler.passes.calibration.thresholds import CalibrateThresholds
 from hsnn_compiler.passes.pipeline import Stage as Executed
+from hsnn_compiler.passes.pipeline import parse_pipeline, to_text
 from hsnn_compiler.passes.properties import PROPERTIES
 from hsnn_compiler.verify.differences import same_function
 
@@ -57,12 +59,29 @@ class Recompiled:
 
 
 def options_of(program: Program, layers: Mapping[str, Mapping[str, str]] | None = None) -> Options:
-    """The options a program was compiled with, as its manifest has them; `layers` are added to those of layers."""
+    """The options a program was compiled with, as its manifest has them; `layers` are added to those of layers.
+
+    What its passes chose from data stays chosen, so that a compilation differs only where it is told to.
+    """
     known = Options.from_plain(program.target, program.options)
     merged = {name: dict(keys) for name, keys in known.layers.items()}
     for name, keys in (layers or {}).items():
         merged.setdefault(name, {}).update(keys)
-    return replace(known, layers=merged)
+    ran = ",".join(stage.name for stage in program.stages)
+    return replace(known, layers=merged, pipeline=ran or known.pipeline)
+
+
+def uncorrected(options: Options) -> Options | None:
+    """The options without the corrections of `calibrate-thresholds`; None where they have none.
+
+    A correction makes up for what other layers get wrong, so it means nothing where these are exact.
+    """
+    passes = parse_pipeline(options.pipeline)
+    plain = [
+        replace(item, correct="none") if isinstance(item, CalibrateThresholds) else item  # its other options stay
+        for item in passes
+    ]
+    return None if plain == passes else replace(options, pipeline=to_text(plain))
 
 
 def recompile(

@@ -101,7 +101,9 @@ class CalibrateThresholds(Pass):
         per = "channel" if self.per_channel else "layer"
         kept = f", {len(trained)} of them with trained thresholds" if trained else ""
         what = f"{len(neurons)} layers{kept}, method {way.method}, correction {way.correct}, per {per}"
-        return PassResult(done, True, (f"{what}, from {samples} {origin}", *_said(scores)), tuple(findings))
+        chosen = replace(self, method=self.method if way.method == TRAINED else way.method, correct=way.correct)
+        notes = (f"{what}, from {samples} {origin}", *_said(scores))
+        return PassResult(done, True, notes, tuple(findings), chosen=chosen)
 
     def _problems(self, context: PassContext) -> list[Finding]:
         findings = []
