@@ -169,8 +169,8 @@ def main() -> None:
             print(f"{network} {seed}: ANN {source[-1]:.2f} %, {time.perf_counter() - start:.0f} s", flush=True)
         found[network] = (source, with_best_peer(results))
         show(network, *found[network], timesteps)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1))
     if arguments.plot:
         draw(found, timesteps, arguments.plot)
 
