@@ -84,3 +84,11 @@ def test_codes_have_pages_and_pages_have_codes():
     pages = {path.stem for path in (ROOT / "hsnn_compiler" / "codes").glob("*.md")}
     assert used - pages == set(), "codes without a page"
     assert pages - used == set(), "pages without a code"
+
+
+def test_every_package_is_in_what_is_installed():
+    """An editable install finds folders that pyproject.toml does not list; any other does not."""
+    listed = set(re.findall(r'"(hsnn_compiler[\w.]*)"', (ROOT / "pyproject.toml").read_text("utf-8")))
+    folders = {path.parent.relative_to(ROOT).parts for path in SOURCES if path.name == "__init__.py"}
+    packages = {".".join(parts if parts[0] == "hsnn_compiler" else ("hsnn_compiler", *parts)) for parts in folders}
+    assert packages <= listed
