@@ -16,6 +16,7 @@ from hsnn_compiler.passes.calibration.histograms import ChannelHistogram
 
 GRID = 95  # candidate thresholds, from the maximum down in steps of 1%, as in Li 2021
 BISECTIONS = 24
+TOLERANCE = 0.04
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,12 @@ class Settings:
     Attributes:
         levels: values a rate can take, besides 0.
         percentile: for `percentile`.
-        tolerance: for `balanced`.
+        tolerance: for `balanced`; 0 for `TOLERANCE` / (levels + 1): the more levels, the less has to be clipped.
     """
 
     levels: int
     percentile: float = 99.9
-    tolerance: float = 0.02
+    tolerance: float = 0.0
 
 
 def maximum(histogram: ChannelHistogram, settings: Settings) -> np.ndarray:
@@ -69,11 +70,12 @@ def balanced(histogram: ChannelHistogram, settings: Settings) -> np.ndarray:
     the smallest such theta is taken, found by bisection (the left side falls with theta, the right side grows).
     """
     values = histogram.values()
+    tolerance = settings.tolerance or TOLERANCE / (settings.levels + 1)
     low, high = np.zeros(histogram.channels), histogram.maximum.copy()
     for _ in range(BISECTIONS):
         theta = (low + high) / 2
         excess = (histogram.counts * np.maximum(values - theta[:, None], 0)).sum(1) / max(histogram.samples, 1)
-        settled = 2 * excess <= settings.tolerance * theta
+        settled = 2 * excess <= tolerance * theta
         high, low = np.where(settled, theta, high), np.where(settled, low, theta)
     return high
 

@@ -105,7 +105,7 @@ class Regression:
 
     def _unfold(self, inputs: Tensor) -> Tensor:
         sides = conv_padding(self.op)
-        kernel = self.weight.shape[2:]
+        kernel: tuple[int, ...] = tuple(self.weight.shape[2:])
         stride, dilation = per_axis(self.op.stride, len(kernel)), per_axis(self.op.dilation, len(kernel))
         if len(kernel) == 1:
             sides, kernel, stride, dilation = ((0, 0), *sides), (1, *kernel), (1, *stride), (1, *dilation)

@@ -28,8 +28,8 @@ WAYS = tuple(
     for method, correct in (
         ("mse", "none"),
         ("ltb", "none"),
-        ("mse", "weights"),
         ("ltb", "weights"),
+        ("mse", "weights"),
         ("ltb", "bias"),
         ("mse", "potential"),
         ("percentile", "none"),
@@ -64,7 +64,7 @@ class CalibrateThresholds(Pass):
     method: str = AUTO
     correct: str = AUTO
     percentile: float = 99.9
-    tolerance: float = 0.02
+    tolerance: float = 0.0
     per_channel: bool = True
     floor: float = 0.125
 
@@ -92,7 +92,8 @@ class CalibrateThresholds(Pass):
             if not histogram.maximum.any() and graph[name] not in trained
         ]
         ways = self._ways(context, trained == neurons)
-        way, scores = ways[0], {}
+        way = ways[0]
+        scores: dict[Way, Score] = {}
         if len(ways) > 1:
             way, scores = choose(graph, context, ways, lambda part: self._prepare(graph, part))
         done = self._prepare(graph, context, histograms)(way)

@@ -70,8 +70,9 @@ def test_least_squares_finds_the_best_threshold_of_the_grid(p: Picks) -> None:
 @given(picks())
 def test_balanced_thresholds_are_where_iteration_settles(p: Picks) -> None:
     samples = p.rng().normal(size=(300, 2)) * p.choice([0.1, 3.0])
-    tolerance = p.choice([0.01, 0.05])
-    theta = balanced(filled(samples), Settings(1, tolerance=tolerance))
+    levels, given = p.choice([(1, 0.0), (7, 0.0), (7, 0.05)])
+    theta = balanced(filled(samples), Settings(levels, tolerance=given))
+    tolerance = given or 0.04 / (levels + 1)
     for channel in range(2):
         x, t = samples[:, channel], 0.0
         while (step := 2 * np.maximum(x - t, 0).mean()) > tolerance * t:
