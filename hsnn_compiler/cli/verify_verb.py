@@ -91,6 +91,8 @@ def command(
     from hsnn_compiler.data import load_arrays
     from hsnn_compiler.loading import load_model
 
+    if plot and plot.suffix.lower() != ".svg":
+        raise refuse("E0207", f"no picture of the kind {plot.suffix!r}", supported=".svg")
     if plot and not plot.resolve().parent.is_dir():
         raise refuse("E0207", f"no folder {plot.parent} to write {plot.name} into", suggestion="choose another --plot")
     program = read_bundle(bundle)

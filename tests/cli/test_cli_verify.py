@@ -113,6 +113,13 @@ def test_a_difference_from_lava_ends_with_6(cli, bundle, monkeypatch):
     assert "sample 0 at step 4" in err
 
 
+def test_another_kind_of_picture_is_refused(cli, bundle):
+    words = ("--against", MODEL, "--data", TEST, "--plot", "waterfall.png")
+    status, _, err = cli("verify", bundle, *words)
+    assert status == 2
+    assert "E0207" in err
+
+
 def test_a_missing_folder_for_the_plot_is_said_first(cli, bundle):
     words = ("--against", MODEL, "--data", TEST, "--plot", "nowhere/waterfall.svg")
     status, _, err = cli("verify", bundle, *words)
