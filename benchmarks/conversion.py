@@ -124,21 +124,27 @@ def draw(found: dict[str, tuple[list[float], Results]], timesteps: list[int], pa
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, len(found), figsize=(3.6 * len(found), 3.4), sharey=True, squeeze=False)
-    styles = {AUTO: "o-", INTEGERS: "s--", "mse": "v:", "max": "x:", "graded spikes, up to 15": "^-", PEER: "D-"}
+    styles = {
+        AUTO: ("o-", "#0072b2"),
+        INTEGERS: ("s--", "#56b4e9"),
+        "mse": ("v:", "#999999"),
+        "graded spikes, up to 15": ("^-", "#009e73"),
+        PEER: ("D-", "#d55e00"),
+    }
     for axis, (network, (source, results)) in zip(axes[0], found.items(), strict=True):
         axis.axhline(statistics.mean(source), color="grey", linestyle="--", linewidth=1, label="ANN")
-        for name, style in styles.items():
+        for name, (style, colour) in styles.items():
             if name in results:
                 points = [
                     (steps, statistics.mean(results[name][steps])) for steps in timesteps if steps in results[name]
                 ]
-                axis.plot(*zip(*points, strict=True), style, label=name, markersize=4, linewidth=1.3)
+                axis.plot(*zip(*points, strict=True), style, color=colour, label=name, markersize=4, linewidth=1.3)
         axis.set(title=network, xlabel="time steps T", xscale="log", ylim=(88, 100.4))
         axis.set_xticks(timesteps, [str(steps) for steps in timesteps])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("test accuracy, %")
-    axes[0][-1].legend(fontsize=7, loc="lower right")
+    axes[0][0].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(path)
 
