@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, analog_twin, converted_neurons
 from hsnn_compiler.passes.base import PassContext
@@ -119,14 +119,23 @@ def _neurons(graph: Graph) -> list[str]:
 
 def _layers(graph: Graph) -> list[str]:
     """Synapse ops behind converted neurons whose normal equations fit into memory."""
+    return [name for name in _behind_neurons(graph) if not _is_large(graph[name])]
+
+
+def too_large(graph: Graph) -> list[str]:
+    """Synapse ops that keep their weights because their normal equations would not fit into memory."""
+    return [name for name in _behind_neurons(graph) if _is_large(graph[name])]
+
+
+def _behind_neurons(graph: Graph) -> list[str]:
     behind: set[str] = set()
     for node in converted_neurons(graph):
         behind |= graph.descendants(node.name)
-    return [
-        node.name
-        for node in graph
-        if node.is_synapse and node.name in behind and has_time(node) and np.prod(node.op.weight.shape[1:]) < LARGEST
-    ]
+    return [node.name for node in graph if node.is_synapse and node.name in behind and node.on_chip]
+
+
+def _is_large(node: Node) -> bool:
+    return bool(np.prod(node.op.weight.shape[1:]) >= LARGEST)
 
 
 def _rounds(graph: Graph, names: Sequence[str]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.ops import FirstSpike
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, analog_twin, converted_neurons
 from hsnn_compiler.passes.base import LOSSY, Pass, PassContext, PassResult, listing
-from hsnn_compiler.passes.calibration.correction import CORRECTIONS, Correction
+from hsnn_compiler.passes.calibration.correction import CORRECTIONS, Correction, too_large
 from hsnn_compiler.passes.calibration.histograms import ChannelHistogram, collect
 from hsnn_compiler.passes.calibration.methods import METHODS, Settings
 from hsnn_compiler.passes.calibration.selection import Score, Way, choose
@@ -104,6 +104,8 @@ class CalibrateThresholds(Pass):
         what = f"{len(neurons)} layers{kept}, method {way.method}, correction {way.correct}, per {per}"
         chosen = replace(self, method=self.method if way.method == TRAINED else way.method, correct=way.correct)
         notes = (f"{what}, from {samples} {origin}", *_said(scores))
+        if way.correct == "weights" and (large := too_large(graph)):
+            notes = (*notes, f"too large to be fitted anew, their weights stay: {listing(large)}")
         return PassResult(done, True, notes, tuple(findings), chosen=chosen)
 
     def _problems(self, context: PassContext) -> list[Finding]:

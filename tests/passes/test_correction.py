@@ -10,6 +10,7 @@ from hsnn_compiler.ir import Graph
 from hsnn_compiler.ir.ops import ReLU
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, analog_twin, converted_neurons
 from hsnn_compiler.passes.base import PassContext
+from hsnn_compiler.passes.calibration import correction
 from hsnn_compiler.passes.calibration.correction import Correction
 from hsnn_compiler.passes.calibration.selection import Score, Way, best
 from hsnn_compiler.reference.float_executor import FloatExecutor
@@ -75,6 +76,15 @@ def test_the_first_layer_and_the_structure_stay() -> None:
     np.testing.assert_array_equal(plain["c0"].op.weight, fitted["c0"].op.weight)
     assert not np.array_equal(plain["c1"].op.weight, fitted["c1"].op.weight)
     assert [node.name for node in plain] == [node.name for node in fitted]
+
+
+def test_layers_too_large_to_fit_keep_their_weights_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = converted("{method=mse,correct=none}")[0]
+    monkeypatch.setattr(correction, "LARGEST", plain["fc"].op.weight.shape[1])
+    fitted, notes = converted("{method=mse,correct=weights}")
+    np.testing.assert_array_equal(plain["fc"].op.weight, fitted["fc"].op.weight)
+    assert not np.array_equal(plain["c1"].op.weight, fitted["c1"].op.weight)
+    assert notes[-1].endswith("their weights stay: fc")
 
 
 def test_corrections_do_not_depend_on_the_batch_size() -> None:
