@@ -61,6 +61,9 @@ def beyond_the_chip(step: StepCoefficients) -> Iterator[tuple[str, str, str, str
         )
     if step.reset_current:
         yield "E0453", "a reset of the synaptic current", "reset_current=no", "--dynamics reset_current=no"
+    if step.reset_to_current:
+        text = "a reset that takes the threshold from the synaptic current"
+        yield "E0453", text, "reset_to_current=no", "--dynamics reset_to_current=no"
     if step.max_spikes != 1 and not sends_counts(step):
         yield (
             "E0453",

@@ -10,7 +10,8 @@ from hsnn_compiler.ir.dynamics import StepCoefficients, discretize
 from hsnn_compiler.ir.graph import Graph, Node
 
 _COEFFICIENTS = ("decay", "gain", "leak", "current_decay", "w_in", "current_leak", "u_init", "v_init", "v_min")
-_OTHERS = ("reset", "reset_at", "inclusive", "max_spikes", "refractory", "current_first", "reset_current")
+_CURRENT = ("current_first", "reset_current", "reset_to_current")
+_OTHERS = ("reset", "reset_at", "inclusive", "max_spikes", "refractory", *_CURRENT)
 _WORDS = {"w_in": "current_gain", "inclusive": "threshold_test"}
 _ROUNDING = 1e-12
 """Coefficients that differ by less, relative to their size, are the same number computed in two ways."""

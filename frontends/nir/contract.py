@@ -14,7 +14,7 @@ UNITS = {"s": 1e-4, "ms": 1.0, "step": 1.0}
 """Units of time constants, and the dt used where nothing is said (1e-4 s: the NIR paper's)."""
 _NUMBERS = ("dt", "v_init", "decay", "current_decay", "gain", "leak", "current_gain", "current_leak", "u_init", "v_min")
 _COUNTS = ("max_spikes", "refractory")
-_FLAGS = ("current_first", "reset_current")
+_FLAGS = ("current_first", "reset_current", "reset_to_current")
 _GRAPH_COUNTS = ("input_delay", "synapse_delay", "population_delay")
 KEYS = ("preset", "unit", *_NUMBERS, *CHOICES, *_COUNTS, *_FLAGS, *_GRAPH_COUNTS, "late", "bias_at_start")
 

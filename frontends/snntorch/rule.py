@@ -83,11 +83,12 @@ class Rule:
 
     def _check_start(self, given: Sequence[tuple[str, Tensor | None]], threshold: np.ndarray) -> None:
         """A potential that starts above the threshold is reset in the first step: not in the contract."""
+        waits = self.reset_at in ("before", "after") and self.mod.reset_mechanism != "none"
         for name, state in given:
-            if name != "v" or state is None or self.call.is_traced(state):
+            if name != "v" or (state is not None and self.call.is_traced(state)):
                 continue
-            waits = self.reset_at in ("before", "after") and self.mod.reset_mechanism != "none"
-            if waits and np.any(np.asarray(initial(self.call, state)) > threshold):
+            start = 0.0 if state is None else np.asarray(initial(self.call, state))  # kept by itself: from zero
+            if waits and np.any(start > threshold):
                 raise Unsupported("a membrane potential that starts above the threshold", "one that starts below it")
 
     def _check_spikes_given(self, spikes: Tensor | None) -> None:

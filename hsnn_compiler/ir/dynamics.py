@@ -76,6 +76,9 @@ class Dynamics:
         current_first: whether v sees the synaptic current of this step (True) or of the step before.
         reset_current: whether a reset to zero in the next step (`reset_at` "after") is one of the synaptic current
             too (snnTorch's Alpha).
+        reset_to_current: whether a reset by subtraction in the next step (`reset_at` "after") takes the threshold from
+            u, as if it were input (w_in times), and v goes on from u in the step after; to the v that is tested,
+            (v - u) / w_in is added, both as the step began (snnTorch's Alpha: v is the sum of two currents, u is one).
     """
 
     dt: float = 1.0
@@ -97,6 +100,7 @@ class Dynamics:
     v_min: float | np.ndarray | None = None
     current_first: bool = _quiet(True)
     reset_current: bool = _quiet(False)
+    reset_to_current: bool = _quiet(False)
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -125,6 +129,13 @@ class Dynamics:
                 "E0210",
                 f"reset_current with reset={self.reset}, reset_at={self.reset_at}",
                 supported="reset=zero, reset_at=after",
+            )
+        if self.reset_to_current and not (one_by_one and self.reset_at == "after"):
+            raise refuse(
+                "E0210",
+                f"reset_to_current with reset={self.reset}, reset_at={self.reset_at}, "
+                f"max_spikes={self.max_spikes}, refractory={self.refractory}, v_min={self.v_min}",
+                supported="reset=subtract, reset_at=after, one spike per step, no refractory steps, no v_min",
             )
         if self.max_spikes < 0 or self.refractory < 0:
             raise refuse("E0210", f"max_spikes={self.max_spikes}, refractory={self.refractory}", supported="0 or more")
@@ -156,6 +167,7 @@ class StepCoefficients:
     refractory: int
     current_first: bool
     reset_current: bool
+    reset_to_current: bool
 
     @property
     def is_basic(self) -> bool:
@@ -166,6 +178,7 @@ class StepCoefficients:
             and self.v_min is None
             and self.current_first
             and not self.reset_current
+            and not self.reset_to_current
             and self.current_leak is None
             and self.u_init is None
             and (self.reset_at == "spike" or self.reset == "none")
@@ -208,6 +221,9 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
     if dynamics.leak is not None:
         leak = _array(dynamics.leak)
     spikes = kind in SPIKING_OPS
+    if dynamics.reset_to_current and spikes and (w_in is None or not np.all(w_in)):
+        supported = "CubaLIF, with a gain of its current that is not zero"
+        raise refuse("E0210", f"reset_to_current for {kind}", supported=supported)
     return StepCoefficients(
         decay=np.asarray(decay),
         gain=np.asarray(gain),
@@ -227,6 +243,7 @@ def discretize(op: Any, dynamics: Dynamics) -> StepCoefficients:
         refractory=dynamics.refractory if spikes else 0,
         current_first=dynamics.current_first,
         reset_current=dynamics.reset_current and spikes and current_decay is not None,
+        reset_to_current=dynamics.reset_to_current and spikes,
     )
 
 

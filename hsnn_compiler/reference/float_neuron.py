@@ -25,12 +25,14 @@ class State:
         fired: spikes of the last step, where the reset waits for the next, or with reset_at="undelayed" where v
             is still above the threshold; else None.
         held: refractory steps left; None where there are none.
+        onward: potential that the next step begins with, where that is not `v` (reset_to_current); else None.
     """
 
     v: Tensor
     u: Tensor
     fired: Tensor | None = None
     held: Tensor | None = None
+    onward: Tensor | None = None
 
 
 class FloatNeuron:
@@ -87,7 +89,8 @@ class FloatNeuron:
 
     def step(self, i: Tensor, state: State) -> Tensor:
         """One step on input `i` [batch, ...]; changes the state and returns what the population puts out."""
-        c, v = self.step_rule, state.v
+        c = self.step_rule
+        v = began = state.v if state.onward is None else state.onward
         if state.fired is not None and c.reset_at == "before":
             v = self._reset(v, state.fired)
         before = state.u
@@ -101,7 +104,9 @@ class FloatNeuron:
         if self.leaks:
             integrated = integrated + self.leak
         v = integrated if state.held is None else torch.where(state.held > 0, v, integrated)
-        if state.fired is not None and c.reset_at in ("after", "undelayed"):
+        if c.reset_to_current:
+            v = self._reset_to_current(v, began - before, state)
+        elif state.fired is not None and c.reset_at in ("after", "undelayed"):
             v = self._reset(v, state.fired)
             if c.reset_current:
                 state.u = torch.where(state.fired > 0, torch.zeros_like(state.u), state.u)
@@ -125,6 +130,22 @@ class FloatNeuron:
             state.fired = s
         state.v = v
         return s
+
+    def _reset_to_current(self, v: Tensor, apart: Tensor, state: State) -> Tensor:
+        """What is tested, where a reset takes the threshold from u and v goes on from u; changes the state.
+
+        Args:
+            v: integrated potential.
+            apart: v - u as the step began.
+            state: of the population, u integrated.
+        """
+        assert state.fired is not None
+        assert self.threshold is not None
+        assert self.w_in is not None
+        fired = state.fired > 0
+        state.u = torch.where(fired, state.u - self.w_in * self.threshold, state.u)
+        state.onward = torch.where(fired, state.u, v)
+        return torch.where(fired, v + apart / self.w_in, v)
 
     def _after_crossing(self, v: Tensor, drive: Tensor) -> Tensor:
         """Potential at the end of a step in which v reaches the threshold on its way.

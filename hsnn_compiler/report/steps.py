@@ -52,6 +52,8 @@ def _fire(step: StepCoefficients, threshold: np.ndarray) -> str:
         "value": f"v = {_span(step.v_reset)}",
     }[step.reset]
     what += " and u = 0" if step.reset_current else ""
+    if step.reset_to_current and step.w_in is not None:
+        what = f"u -= {_span(step.w_in * threshold)}, v = u, once tested with {_per('(v - u)', step.w_in)} more,"
     return f"v {test} {_span(threshold)}{fits}: {what}{'' if step.reset == 'none' else _WHEN[step.reset_at]}"
 
 
@@ -63,6 +65,10 @@ def _sum(state: tuple[str, np.ndarray], drive: tuple[str, np.ndarray], constant:
     if constant is not None and constant.any():
         terms.append(_span(constant))
     return " + ".join(terms) or "0"
+
+
+def _per(name: str, factor: np.ndarray) -> str:
+    return f"{name}/{_span(factor)}" if np.any(factor != 1) else name
 
 
 def _span(array: np.ndarray) -> str:

@@ -80,10 +80,11 @@ def cases():
     yield "Lapicque", "beta, R", lambda s: {"beta": 0.7, "R": 2.0, "threshold": 0.5}
     yield "RLeaky", "one to one", lambda s: {"beta": number(0.3, 1)} | one_to_one(s)
     yield "RSynaptic", "one to one", lambda s: synaptic(s) | one_to_one(s)
-    for reset in ("zero", "none"):
+    for reset in ("subtract", "zero", "none"):
         kind = {"reset_mechanism": reset}
         yield "Alpha", f"reset {reset}", lambda s, kind=kind: alpha(s) | kind
-    yield "Alpha", "init_hidden", lambda s: alpha(s) | {"init_hidden": True}
+        hidden = {**kind, "init_hidden": True}
+        yield "Alpha", f"reset {reset}, init_hidden", lambda s, hidden=hidden: alpha(s) | hidden
     yield "Leaky", "graded_spikes_factor", lambda s: {"beta": 0.8, "graded_spikes_factor": channels(s, 0.5, 3)}
     yield "Leaky", "init_hidden", lambda s: {"beta": 0.8, "init_hidden": True}
     yield "Leaky", "init_hidden, output", lambda s: {"beta": 0.8, "init_hidden": True, "output": True}
@@ -94,6 +95,7 @@ def cases():
 CASES = list(cases())
 NOTES = {
     ("Leaky", "reset subtract, reset_delay=False"): "reset_at=undelayed",
+    ("Alpha", "reset subtract"): "reset_to_current",
 }
 
 
@@ -118,7 +120,7 @@ def test_neuron(neuron, options, arguments):
         model = OverTime(layer, thread(neuron, layer.init_hidden))
         found = compare(model, series(shape, seed, 1.5))
         assert found.total > 50
-        sees_v = "init_hidden" not in options and neuron != "Alpha"  # whose v is its membrane potential over a constant
+        sees_v = "init_hidden" not in options
         wrong.append(found.different or (found.error > 1e-9 and sees_v))
     row("snntorch", neuron, options, not any(wrong), NOTES.get((neuron, options), ""))
     assert not any(wrong)
@@ -150,10 +152,7 @@ REFUSED = {
     ("Leaky", "inhibition"): (lambda: snn.Leaky(beta=0.9, inhibition=True), "without inhibition"),
     ("Leaky", "state_quant"): (lambda: snn.Leaky(beta=0.9, state_quant=lambda x: x), "without state_quant"),
     ("Leaky", "a spike_grad that is no step"): (lambda: snn.Leaky(beta=0.9, spike_grad=torch.sigmoid), "surrogate"),
-    ("Alpha", "reset subtract"): (
-        lambda: snn.Alpha(alpha=0.9, beta=0.8, reset_mechanism="subtract"),
-        "takes from one current",
-    ),
+    ("Alpha", "subtract, threshold < 0"): (lambda: snn.Alpha(0.9, 0.8, -1, reset_mechanism="subtract"), "starts above"),
     ("SLSTM", "all"): (lambda: snn.SLSTM(7, 7), "snn.RSynaptic"),
     ("SConv2dLSTM", "all"): (lambda: snn.SConv2dLSTM(3, 3, 3), "gates"),
     ("LeakyParallel", "weight_hh_enable"): (lambda: snn.LeakyParallel(7, 7, weight_hh_enable=True), "snn.RLeaky"),
@@ -318,3 +317,10 @@ def test_batch_normalisation_of_its_own_for_every_step():
 def test_table():
     parallel = [("LeakyParallel", o) for o in ("beta", "learnt weights", "graded_spikes_factor")]
     up_to_date("snntorch", [*((n, o) for n, o, _ in CASES), *parallel, *REFUSED])
+
+
+@pytest.mark.parametrize("mechanism", ["subtract", "zero"])
+def test_a_neuron_that_starts_above_its_threshold_is_refused(mechanism: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), snn.Leaky(0.9, threshold=-0.1, reset_mechanism=mechanism, init_hidden=True))
+    with pytest.raises(HsnnError, match="E0402.*starts above the threshold"):
+        capture(model, torch.rand(2, 4), timesteps=8)

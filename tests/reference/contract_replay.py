@@ -25,6 +25,7 @@ class Neuron:
         self.u = (how["u_init"] or 0.0) if kind.startswith("Cuba") else 0.0
         self.fired = 0.0
         self.held = 0
+        self.returns = False  # to its current, as the next step begins
 
     def relaxation(self, tau: float) -> tuple[float, float]:
         """What is left of a state after one step, and the part of its goal that it has taken on."""
@@ -37,8 +38,11 @@ class Neuron:
         p, how = self.p, self.how
         if how["reset_at"] == "before" and self.fired:
             self.v = self.reset(self.v, self.fired)
+        if self.returns:
+            self.v, self.returns = self.u, False
         before = self.u
-        self.u = self.current(i)
+        left, current_gain = self.current_coefficients()
+        self.u = left * before + current_gain * i + (how["current_leak"] or 0.0) if self.kind.startswith("Cuba") else i
         goes = self.u if how["current_first"] else before
         if self.kind in ("IF", "I"):
             left, gain, leak = 1.0, p["r"] * (1 if how["if_rate"] == "step" else how["dt"]), 0.0
@@ -49,12 +53,17 @@ class Neuron:
             given if given is not None else own
             for given, own in ((how["decay"], left), (how["gain"], gain), (how["leak"], leak))
         )
-        start = self.v
+        start, apart = self.v, self.v - before
         less = p["v_threshold"] if how["reset_at"] == "undelayed" and self.kind in SPIKING and self.count() else 0.0
         if not self.held:
             self.v = left * start + gain * goes + leak
         if how["reset_at"] == "after" and self.fired:
-            self.v = self.reset(self.v, self.fired)
+            if how["reset_to_current"] and self.kind == "CubaLIF":
+                self.u -= p["v_threshold"] * current_gain
+                self.v += apart / current_gain
+                self.returns = True
+            else:
+                self.v = self.reset(self.v, self.fired)
             if how["reset_current"] and self.kind == "CubaLIF":
                 self.u = 0.0
         if how["v_min"] is not None and self.v < how["v_min"]:
@@ -76,18 +85,18 @@ class Neuron:
             self.v = goal + (after - goal) * math.exp(-(how["dt"] - met) / p["tau"])
         return spikes
 
-    def current(self, i: float) -> float:
-        """The synaptic current of this step."""
+    def current_coefficients(self) -> tuple[float, float]:
+        """What is left of the synaptic current after a step, and the gain of its input."""
         p, how = self.p, self.how
         if not self.kind.startswith("Cuba"):
-            return i
+            return 0.0, 1.0
         left, taken = self.relaxation(p["tau_syn"])
         gain = p["w_in"] * taken
         if how["current_decay"] is not None:
             left, gain = how["current_decay"], p["w_in"]
         if how["current_gain"] is not None:
             gain = how["current_gain"]
-        return left * self.u + gain * i + (how["current_leak"] or 0.0)
+        return left, gain
 
     def count(self) -> float:
         """How often it fires at this potential."""

@@ -41,7 +41,8 @@ def neuron(p: Picks, kind: str, n: int) -> tuple[Any, Dynamics]:
     reset = p.choice(["zero", "value", "subtract", "none"])
     crossing = kind == "LIF" and reset in ("zero", "value") and p.flag(3)
     undelayed = kind in ("IF", "LIF", "CubaLIF") and reset == "subtract" and p.flag(3)
-    special = crossing or undelayed
+    to_current = kind == "CubaLIF" and reset == "subtract" and not undelayed and p.flag(3)
+    special = crossing or undelayed or to_current
     maybe = {
         "decay": lambda: some(0.5, 1),
         "current_decay": lambda: some(0.25, 0.5),
@@ -52,16 +53,18 @@ def neuron(p: Picks, kind: str, n: int) -> tuple[Any, Dynamics]:
         "u_init": lambda: some(0.5, -0.5),
         "v_min": lambda: some(-0.5, -0.25),
     }
-    if undelayed:
+    if undelayed or to_current:
         del maybe["v_min"]
     given = {} if crossing else {key: make() for key, make in maybe.items() if p.flag(4)}
-    reset_at = "crossing" if crossing else "undelayed" if undelayed else p.choice(["spike", "before", "after"])
+    special_at = "crossing" if crossing else "undelayed" if undelayed else "after"
+    reset_at = special_at if special else p.choice(["spike", "before", "after"])
     return op, Dynamics(
         dt=p.choice([1.0, 0.5]),
         integrator="exact" if crossing else p.choice(["euler", "exact", "none"]),
         reset=reset,
         reset_at=reset_at,
         reset_current=(reset, reset_at) == ("zero", "after") and p.flag(),
+        reset_to_current=to_current,
         threshold_test=p.choice([">", ">="]),
         v_init=p.choice([0.0, 0.25, some(0, -0.25)]),
         if_rate=p.choice(["second", "step"]),
