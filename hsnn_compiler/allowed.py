@@ -76,11 +76,14 @@ def library_names() -> dict[str, Any]:
     import torch.nn.modules
 
     import hsnn_compiler.nn
+    from hsnn_compiler.nn import coding
 
     found: dict[str, Any] = {}
     for package in (torch.nn.modules, hsnn_compiler.nn):
         for part in pkgutil.iter_modules(package.__path__):
             found |= _classes(importlib.import_module(f"{package.__name__}.{part.name}"))
+    # Encoders and decoders of files saved while all of them lay in one module.
+    found |= {f"hsnn_compiler.nn.coding.{name}": getattr(coding, name) for name in coding.__all__}
     for name in _ACTIVATIONS:
         function = getattr(torch.nn.functional, name)
         found[f"{function.__module__}.{function.__qualname__}"] = function

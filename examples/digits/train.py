@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,16 @@ def augment(x: torch.Tensor) -> torch.Tensor:
     return (shifted + 0.03 * torch.randn_like(shifted)).clamp(0, 1)
 
 
-def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, epochs: int, rate: float, gain: float) -> None:
+def train(
+    model: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    *,
+    epochs: int,
+    rate: float,
+    gain: float = 1,
+    before_epoch: Callable[[], object] | None = None,
+) -> None:
     """Adam with a one-cycle schedule; ``gain`` scales the outputs to logits."""
     batch = 64
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-3)
@@ -95,6 +105,8 @@ def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, *, epochs: int, ra
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     model.train()
     for _ in range(epochs):
+        if before_epoch is not None:
+            before_epoch()
         for index in torch.randperm(len(x)).split(batch):
             loss = F.cross_entropy(gain * model(augment(x[index])), y[index])
             optimizer.zero_grad()

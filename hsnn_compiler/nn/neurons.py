@@ -108,7 +108,7 @@ class LIF(_Neuron):
         threshold: a number or one per channel.
         reset: ``"subtract"`` takes the threshold from the potential of neurons that
             fired, ``"zero"`` sets it to zero.
-        surrogate: ``"atan"``, ``"fast_sigmoid"`` or ``"triangle"``, see `surrogate`.
+        surrogate: ``"atan"``, ``"fast_sigmoid"``, ``"sigmoid"`` or ``"triangle"``, see `surrogate`.
         v_init: potential before the first step.
 
     ``beta`` and ``threshold`` are float32 buffers, 0-d or ``[C]``; ``reset``,

@@ -90,5 +90,29 @@ class Triangle(_Spike):
         return (1 - u.abs()).clamp(min=0)
 
 
-SURROGATES: dict[str, type[_Spike]] = {"atan": ATan, "fast_sigmoid": FastSigmoid, "triangle": Triangle}
+class Sigmoid(_Spike):
+    """Derivative of a logistic function, ``alpha = 4``.
+
+        g(u) = alpha * sigma(alpha u) * (1 - sigma(alpha u))
+
+    ``g(0) = 1`` and the area under ``g`` is 1. Source: Neftci, Mostafa & Zenke, "Surrogate Gradient
+    Learning in Spiking Neural Networks", IEEE Signal Processing Magazine 36(6), 2019; ``alpha = 4`` as
+    in SpikingJelly's ``surrogate.Sigmoid``.
+    """
+
+    alpha = 4.0
+
+    @staticmethod
+    def slope(u: torch.Tensor) -> torch.Tensor:
+        """Pseudo-derivative at ``u``."""
+        soft = torch.sigmoid(Sigmoid.alpha * u)
+        return Sigmoid.alpha * soft * (1 - soft)
+
+
+SURROGATES: dict[str, type[_Spike]] = {
+    "atan": ATan,
+    "fast_sigmoid": FastSigmoid,
+    "sigmoid": Sigmoid,
+    "triangle": Triangle,
+}
 """Surrogates by the name that ``LIF(surrogate=...)`` takes."""

@@ -13,6 +13,7 @@ from hsnn_compiler.nn import SURROGATES
 FORMULAS: dict[str, Callable[[float], float]] = {
     "atan": lambda u: 1 / (1 + (math.pi * u) ** 2),
     "fast_sigmoid": lambda u: 1 / (1 + 10 * abs(u)) ** 2,
+    "sigmoid": lambda u: 4 * math.exp(-4 * u) / (1 + math.exp(-4 * u)) ** 2,
     "triangle": lambda u: max(0.0, 1 - abs(u)),
 }
 
