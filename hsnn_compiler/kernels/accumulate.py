@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from hsnn_compiler.kernels.tables import ROWS
+from hsnn_compiler.kernels.tables import ROWS, SEGMENT
 from hsnn_compiler.kernels.vectors import (
     Pointer,
     add,
     ahead,
     bits_along,
     bits_at,
+    bits_near,
     first_bit,
     load,
     masked,
@@ -25,6 +26,8 @@ from hsnn_compiler.kernels.vectors import (
 
 LANES = 8
 """Output positions whose inputs are looked up together."""
+GOOD_BITS = 57
+"""Of a word that begins at any bit, and is loaded from any byte."""
 
 
 class Pointers(NamedTuple):
@@ -136,7 +139,7 @@ def _graded(width: int) -> Any:
                     total = zero
                     group = block * p.groups // p.block_count
                     for segment in range(p.parts[6 * part + 2], p.parts[6 * part + 3]):
-                        at = 4 * segment
+                        at = SEGMENT * segment
                         start = p.segments[at] + row * p.segments[at + 1] + column * p.segments[at + 2]
                         line = block * p.depth + p.segments[at + 3] * ROWS + np.int64(p.shifts[segment])
                         mask = p.masks[(group * p.segment_count + segment) * p.columns + column]
@@ -169,13 +172,18 @@ def _look(p: Pointers, group: int, bits: Pointer, row: int) -> None:
     for at in range(columns * (p.depth // ROWS)):
         words[at] = np.uint64(0)
     for segment in range(p.segment_count):
-        start = p.segments[4 * segment] + row * p.segments[4 * segment + 1]
-        step, up = p.segments[4 * segment + 2], p.shifts[segment]
-        goal = ahead(words, p.segments[4 * segment + 3] * columns)
+        found_at = ahead(p.segments, SEGMENT * segment)
+        start, step, up = found_at[0] + row * found_at[1], found_at[2], p.shifts[segment]
+        goal = ahead(words, found_at[3] * columns)
         masks = ahead(p.masks, (group * p.segment_count + segment) * columns)
-        for column in range(0, whole, LANES):
-            found = masked(bits_along(bits, start + column * step, step, LANES), load(masks, column, LANES), up)
-            store(goal, column, add(found, load(goal, column, LANES)))  # of bits apart from each other
+        if (LANES - 1) * step + found_at[4] <= GOOD_BITS:
+            for column in range(0, whole, LANES):
+                found = masked(bits_near(bits, start + column * step, step, LANES), load(masks, column, LANES), up)
+                store(goal, column, add(found, load(goal, column, LANES)))  # of bits apart from each other
+        else:
+            for column in range(0, whole, LANES):
+                found = masked(bits_along(bits, start + column * step, step, LANES), load(masks, column, LANES), up)
+                store(goal, column, add(found, load(goal, column, LANES)))
         for column in range(whole, columns):
             goal[column] |= (bits_at(bits, start + column * step) & masks[column]) << up
 

@@ -15,7 +15,22 @@ from hsnn_compiler.kernels.event_loop import run_rows
 from hsnn_compiler.kernels.jobs import CALL, DONE, FEED, FIRST_COUNT, JOB, NEXT, THREAD, Record
 from hsnn_compiler.kernels.packing import pack_planes, pack_row
 from hsnn_compiler.kernels.stamp import STAMP
-from hsnn_compiler.kernels.vectors import LINE, Pointer, ahead, at, fetch_add, records
+from hsnn_compiler.kernels.vectors import LINE, WORD, Pointer, ahead, at, fetch_add, records
+
+
+@njit
+def _clear(job: Record, feed: Record, bits: Pointer, kept: int, count: int) -> None:
+    """Zeros for what reaches a job in the first window, but where the layer before it has written (its only feed)."""
+    if not feed.written:
+        for word in range(kept + count * job.row_words):
+            bits[word] = np.uint64(0)
+        return
+    for t in range(count):
+        step = ahead(bits, t * job.row_words)
+        for word in range(feed.place):
+            step[word] = np.uint64(0)
+        for word in range(feed.place + feed.size // WORD, job.row_words):
+            step[word] = np.uint64(0)
 
 
 @njit
@@ -39,10 +54,11 @@ def _gather(
         for word in range(kept):
             bits[word] = bits[call.window * job.row_words + word]
     else:
-        for word in range(kept + count * job.row_words):
-            bits[word] = np.uint64(0)
+        _clear(job, feeds[job.first_feed], bits, kept, count)
     for f in range(job.first_feed, job.last_feed):
         feed, is_outside = feeds[f], feeds[f].layer < 0
+        if feed.written:
+            continue
         found = above = 0
         first = (sample * call.steps + begin) * feed.size
         source = ahead(at(feed.signal, byte), first)
@@ -101,23 +117,29 @@ def _work(
         pass
 
 
+@njit
+def work_on(address: int, like: float) -> None:
+    """Do what is left to do of a call, and wait for what others do of it.
+
+    Args:
+        address: of a `CALL`.
+        like: any number of the layers' type.
+    """
+    call = carray(records(address), 1, CALL)[0]
+    jobs = carray(records(call.jobs), call.job_count, JOB)
+    feeds = carray(records(call.feeds), call.feed_count, FEED)
+    counters = at(call.counters, np.int64(0))
+    words = np.empty(call.words, np.uint64)
+    sums = np.full(call.sums + LINE, like)
+    _work(call, jobs, feeds, like, counters, words, sums)
+
+
 def _compiled(stamp: str) -> Any:
     @njit(cache=True, nogil=True)
     def run_call(address: int, like: float) -> None:
-        """Do what is left to do of a call.
-
-        Args:
-            address: of a `CALL`.
-            like: any number of the layers' type.
-        """
+        """As `work_on`, for callers that are not compiled."""
         _ = stamp
-        call = carray(records(address), 1, CALL)[0]
-        jobs = carray(records(call.jobs), call.job_count, JOB)
-        feeds = carray(records(call.feeds), call.feed_count, FEED)
-        counters = at(call.counters, np.int64(0))
-        words = np.empty(call.words, np.uint64)
-        sums = np.full(call.sums + LINE, like)
-        _work(call, jobs, feeds, like, counters, words, sums)
+        work_on(address, like)
 
     return run_call
 

@@ -15,7 +15,7 @@ import numpy as np
 from hsnn_compiler.kernels.execution import Program
 from hsnn_compiler.kernels.jobs import FEED, FIRST_COUNT, address
 from hsnn_compiler.kernels.layer import Layer
-from hsnn_compiler.kernels.vectors import LINE
+from hsnn_compiler.kernels.vectors import LINE, WORD
 
 WINDOW_BYTES = 2**19
 """What one sample takes between two layers, in the steps that one has before the other's turn: it should stay in the
@@ -234,5 +234,24 @@ class Chain:
                 on_lines = -(-bytes_ // LINE) * LINE
                 jobs[name] = end + np.cumsum(on_lines) - on_lines
                 end += int(on_lines.sum())
-            self._programs[steps] = Program(jobs, self._feeds, window, end, self.layers[0].like)
+            self._programs[steps] = Program(jobs, self._written(jobs), window, end, self.layers[0].like)
         return self._programs[steps]
+
+    def _written(self, jobs: np.ndarray) -> np.ndarray:
+        """The feeds, after layers of which all spikes go to one place, without delay, were told to write them there.
+
+        They write whole words: a row of output positions has to fill them, as each thread may run some rows.
+        """
+        feeds = self._feeds.copy()
+        readers = [feed.source for feed in self._flat]
+        jobs["target_at"] = -1
+        for i, (first, last) in enumerate(self._ranges):
+            feed, source = feeds[first], self._flat[first].source
+            if last - first != 1 or not isinstance(source, int) or readers.count(source) != 1 or feed["delay"]:
+                continue
+            job = jobs[source]
+            if job["spiking"] and not job["columns"] * job["channels"] % WORD:
+                job["target_at"] = jobs["bits_at"][i] + WORD // 8 * feed["place"]
+                job["target_words"] = jobs["row_words"][i]
+                feed["written"] = True
+        return feeds

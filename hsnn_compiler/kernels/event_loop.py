@@ -47,6 +47,17 @@ def count_spikes(spikes: Pointer, size: int) -> int:
 
 
 @njit
+def _pack_spikes(spikes: Pointer, size: int, target: Pointer) -> int:
+    """As `count_spikes`, of a multiple of 64 bytes, which are written as bits."""
+    found = 0
+    for j in range(0, size, WORD):
+        word = nonzero_bits(spikes, j)
+        target[j // WORD] = word
+        found += bit_count(word)
+    return found
+
+
+@njit
 def run_rows(
     job: Record,
     like: float,
@@ -104,6 +115,8 @@ def run_rows(
     since = sample * time + begin
     bits = ahead(at(job.bits, word), since * job.row_words) if job.bits != 0 else at(scratch + job.bits_at, word)
     all_spikes = ahead(at(job.spikes, byte), since * neurons) if job.spikes != 0 else at(scratch + job.spikes_at, byte)
+    target = at(scratch + job.target_at, word)
+    keeps = spiking != 0 and (job.spikes != 0 or job.target_at < 0)
     spikes = saturated = 0
     for row in range(first_row, last_row):
         first = row * size
@@ -125,9 +138,11 @@ def run_rows(
                 _copy(bias, a, size)
             if extra != 0:
                 _add(ahead(at(extra, like), here), a, size)
-            fired = ahead(all_spikes, t * neurons + first if spiking else first)
+            fired = ahead(all_spikes, t * neurons + first if keeps else first)
             saturated += step(size, a, u, v, fired, c, apart, leak, has_current)
-            if spiking:
+            if job.target_at >= 0:
+                spikes += _pack_spikes(fired, size, ahead(target, t * job.target_words + first // WORD))
+            elif spiking:
                 spikes += count_spikes(fired, size)
             if u_record != 0:
                 _copy(a, ahead(at(u_record, like), here), size)

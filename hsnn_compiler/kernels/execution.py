@@ -64,6 +64,7 @@ def describe(tables: Tables, bias: np.ndarray, leak: np.ndarray, start: np.ndarr
         "coefficients": address(coefficients),
         "coefficient_rows": coefficients.shape[1],
         "apart": coefficients.shape[1] * coefficients.shape[2],
+        "target_at": -1,
     }
     for name, value in fields.items():
         job[name] = value

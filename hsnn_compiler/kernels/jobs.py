@@ -25,7 +25,7 @@ JOB = _integers(
     " neurons rows spiking has_current"
     " bias bias_rows bias_width leak leak_samples leak_rows start start_count coefficients coefficient_rows apart"
     " bits row_words payload extra resets u v spikes u_record v_record"
-    " first_feed last_feed reach bits_at u_at v_at spikes_at"
+    " first_feed last_feed reach bits_at u_at v_at spikes_at target_at target_words"
 )
 """One layer of a call.
 
@@ -53,9 +53,11 @@ What is for one sample only, where the arrays above are 0:
     first_feed, last_feed: range of the call's feeds.
     reach: the longest delay of those, in steps.
     bits_at, u_at, v_at, spikes_at: where in the scratch memory that is, in bytes.
+    target_at: where the layer's spikes are written as bits, in the inputs of the only layer that they feed; -1 if nowhere.
+    target_words: from one step to the next there.
 """
 
-FEED = _integers("layer signal channels size place delay")
+FEED = _integers("layer signal channels size place delay written")
 """Spikes that reach a layer.
 
 layer: the number of the job that they come from; -1 if they come from outside.
@@ -64,6 +66,7 @@ channels: 1 if nothing is to be transposed: the kernels want channels last.
 size: inputs per sample and step.
 place: first word in a row of bits.
 delay: in steps.
+written: whether that layer writes its spikes here by itself.
 """
 
 CALL = _integers("jobs job_count feeds feed_count samples steps window parts scratch scratch_size counters words sums")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsnn_compiler.kernels.synapses import DenseSynapse, Synapse
-from hsnn_compiler.kernels.tables import ROWS, Tables, on_lines
+from hsnn_compiler.kernels.tables import ROWS, SEGMENT, Tables, on_lines
 from hsnn_compiler.kernels.vectors import WORD
 from hsnn_compiler.kernels.windows import window
 
@@ -68,7 +68,7 @@ def make_plan(synapses: Sequence[Synapse], out_shape: tuple[int, ...], dtype: np
         kernel = np.zeros(((max(piece.slot for piece in pieces) // WORD + 1) * WORD, channels), each.kernel.dtype)
         for piece in pieces:
             word, shift = divmod(piece.slot, WORD)
-            segments.append((start * WORD + piece.start, *each.steps, first_word + word, shift))
+            segments.append((start * WORD + piece.start, *each.steps, first_word + word, piece.length, shift))
             masks.append(each.masks(piece, columns, groups))
             rows_of_piece = each.kernel[piece.kernel_row, piece.offset : piece.offset + piece.length]
             kernel[piece.slot : piece.slot + piece.length] = rows_of_piece
@@ -87,8 +87,8 @@ def make_plan(synapses: Sequence[Synapse], out_shape: tuple[int, ...], dtype: np
     kernel = np.concatenate(kernels)
     integers, unit = _narrow(kernels, dtype)
     tables = Tables(
-        segments=np.array([segment[:4] for segment in segments], np.int64),
-        shifts=np.array([segment[4] for segment in segments], np.uint64),
+        segments=np.array([segment[:SEGMENT] for segment in segments], np.int64),
+        shifts=np.array([segment[SEGMENT] for segment in segments], np.uint64),
         masks=np.ascontiguousarray(np.stack(masks, 1)),
         parts=np.array(parts, np.int64),
         weights=_in_blocks(kernel, blocks, lanes, dtype),
@@ -104,7 +104,7 @@ def no_synapses(out_shape: tuple[int, ...], dtype: np.dtype) -> Tables:
     """Tables with which the event kernel runs neurons only, on currents from elsewhere."""
     _, columns, channels = out_shape if len(out_shape) == 3 else (1, 1, out_shape[0])
     return Tables(
-        segments=np.empty((0, 4), np.int64),
+        segments=np.empty((0, SEGMENT), np.int64),
         shifts=np.empty(0, np.uint64),
         masks=np.empty((1, 0, columns), np.uint64),
         parts=np.empty((0, 6), np.int64),

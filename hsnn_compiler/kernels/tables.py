@@ -11,12 +11,16 @@ from hsnn_compiler.kernels.vectors import LINE, WORD
 ROWS = WORD + 1
 """Rows of weights per word of inputs: one per bit, and a row of zeros for no bit."""
 
+SEGMENT = 5
+"""Numbers that describe a segment."""
+
 
 class Tables(NamedTuple):
     """Where the inputs of every output position lie, and their weights.
 
     Attributes:
-        segments: [segments, 4] bit for the first position, its steps per output row and column, and the word.
+        segments: [segments, `SEGMENT`] bit for the first position, its steps per output row and column, the word, and
+            how many bits a segment has.
         shifts: [segments] uint64, position of the segment in its word.
         masks: [groups, segments, columns] uint64, which bits of a segment count.
         parts: [parts, 6] sums of their own: words from, to, segments from, to, shift of the sum left and right.

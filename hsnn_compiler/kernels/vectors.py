@@ -70,6 +70,12 @@ def pointer(typingctx: Any, array: Any) -> Any:
     return types.CPointer(array.dtype)(array), codegen
 
 
+def _ramp(builder: ir.IRBuilder, step: ir.Value, width: int) -> ir.Value:
+    """0, `step`, twice `step`, and so on."""
+    lanes = ir.VectorType(step.type, width)
+    return builder.mul(_splat(builder, step, width), ir.Constant(lanes, list(range(width))))
+
+
 @intrinsic
 def at(typingctx: Any, address: Any, like: Any) -> Any:
     """A pointer to an address, int64, of numbers of the same type as `like`."""
@@ -244,14 +250,27 @@ def bits_along(typingctx: Any, words: Any, bit: Any, step: Any, width: Any) -> A
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
         low = builder.bitcast(args[0], cgutils.voidptr_t)
-        bytes_, within = (ir.Constant(ir.VectorType(word, width.literal_value), ir.Undefined) for _ in range(2))
+        bytes_ = ir.Constant(ir.VectorType(word, width.literal_value), ir.Undefined)
         at = args[1]
         for lane in range(width.literal_value):
             place = builder.bitcast(builder.gep(low, [builder.ashr(at, word(3))]), word.as_pointer())
             bytes_ = builder.insert_element(bytes_, builder.load(place, align=1), ir.IntType(32)(lane))
-            within = builder.insert_element(within, at, ir.IntType(32)(lane))
             at = builder.add(at, args[2])
+        within = builder.add(_splat(builder, args[1], width.literal_value), _ramp(builder, args[2], width.literal_value))
         return builder.lshr(bytes_, builder.and_(within, _splat(builder, word(7), width.literal_value)))
+
+    return Lanes(types.uint64, width.literal_value)(words, types.intp, types.intp, width), codegen
+
+
+@intrinsic(prefer_literal=True)
+def bits_near(typingctx: Any, words: Any, bit: Any, step: Any, width: Any) -> Any:
+    """`bits_along`, where all bits that count lie within 57."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = builder.gep(builder.bitcast(args[0], cgutils.voidptr_t), [builder.ashr(args[1], ir.IntType(64)(3))])
+        value = builder.load(builder.bitcast(byte, ir.IntType(64).as_pointer()), align=1)
+        value = builder.lshr(value, builder.and_(args[1], ir.IntType(64)(7)))
+        return builder.lshr(_splat(builder, value, width.literal_value), _ramp(builder, args[2], width.literal_value))
 
     return Lanes(types.uint64, width.literal_value)(words, types.intp, types.intp, width), codegen
 
