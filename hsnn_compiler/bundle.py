@@ -6,6 +6,8 @@
     network.py      builds the Lava processes; ``python network.py`` replays example.npz
     arrays.npz      its weights and biases       example.npz   a few samples and their results
     hsnn_lava/      processes that Lava lacks
+    host/           the stages of the host, ONNX models, and stages.json, which says how they hang together
+    run.py          runs all of it on data: ``python run.py data.npz``; needs no PyTorch
     graphs/         program.nir (everything), float.nir (before quantisation), chip.nir (plain NIR, but
                     for windows, which NIR has no op for)
 
@@ -35,6 +37,7 @@ from hsnn_compiler.ir import storage
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import is_nir
+from hsnn_compiler.ir.stages import senders
 from hsnn_compiler.ir.types import Coding, TensorType
 from hsnn_compiler.report.table import Table
 
@@ -112,13 +115,11 @@ def chip_segment(graph: Graph) -> Graph:
 
     There is an Output for each population the host reads. All of it is plain NIR, but for what NIR has no op for.
     """
-    from hsnn_compiler.reference.loihi_front import spike_sources
-
     chip = Graph(f"{graph.name}.chip", graph.timesteps)
     for node in graph:
         if node.on_chip and node.kind != "Encode":
             chip.add(node)
-    sent = {node.name: chip.unique(f"input.{node.name}") for node in spike_sources(graph)}
+    sent = {node.name: chip.unique(f"input.{node.name}") for node in senders(graph)}
     for source, name in sent.items():
         kind = graph[source].type or TensorType(graph[source].shape, Coding.SPIKES)
         chip.add(Node(name, nir.Input(np.array(kind.shape)), kind))

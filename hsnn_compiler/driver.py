@@ -56,6 +56,9 @@ def compile(  # noqa: A001
     coding: str = "rate",
     max_spikes: int = 1,
     encode: str = "current",
+    samples: str = "pipelined",
+    objective: str = "chip",
+    max_crossings: int | None = None,
     labels: Any = None,
     accuracy_drop: float = ACCURACY_DROP,
     name: str = "model",
@@ -78,6 +81,9 @@ def compile(  # noqa: A001
         coding: see `Options`.
         max_spikes: see `Options`.
         encode: see `Options`.
+        samples: see `Options`.
+        objective: see `Options`.
+        max_crossings: see `Options`.
         labels: classes [samples] of the calibration data, for ``timesteps="auto"``; without them accuracy is
             agreement with the model's own predictions.
         accuracy_drop: percent points that ``timesteps="auto"`` may lose.
@@ -88,7 +94,21 @@ def compile(  # noqa: A001
     """
     steps = None if timesteps == "auto" else timesteps
     drop = accuracy_drop if timesteps == "auto" else None
-    options = Options(target, steps, pipeline, layers or {}, reset, seed, coding, max_spikes, encode, drop)
+    options = Options(
+        target=target,
+        timesteps=steps,
+        pipeline=pipeline,
+        layers=layers or {},
+        reset=reset,
+        seed=seed,
+        coding=coding,
+        max_spikes=max_spikes,
+        encode=encode,
+        samples=samples,
+        objective=objective,
+        max_crossings=max_crossings,
+        accuracy_drop=drop,
+    )
     findings: Sequence[Finding] = ()
     if isinstance(model, (str, Path)):
         raise refuse(
@@ -171,6 +191,9 @@ def lower(
         coding=options.coding,
         max_spikes=options.max_spikes,
         encode=options.encode,
+        samples=options.samples,
+        objective=options.objective,
+        max_crossings=options.max_crossings,
         batch_size=options.batch_size,
         progress=hooks.progress,
     )

@@ -15,7 +15,11 @@ from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
 
 RESETS = ("subtract", "zero")
 CODINGS = ("rate", "ttfs")
-ENCODINGS = ("current", "host", "bitplane", "rate", "ttfs", "delta", "auto")
+ENCODINGS = ("current", "host", "bitplane", "rate", "ttfs", "delta", "phase", "auto")
+
+SAMPLES = ("pipelined", "serial")
+OBJECTIVES = ("chip", "energy", "latency", "cores")
+"""As much on the chip as can be, with as few crossings; or as little of the estimate of these as can be."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,13 @@ class Options:
         max_spikes: most spikes of one step of converted activations, 1 to 255; more than 1 go as one graded spike.
         encode: how an analog input reaches the chip: ``current``, a bias current (the first weight layer is on the
             host); ``host``, the first neurons are on the host too and send their spikes; events: ``bitplane``,
-            ``rate``, ``ttfs``, ``delta``; ``auto`` measures them on the calibration data.
+            ``rate``, ``ttfs``, ``delta``, ``phase``; ``auto`` measures them on the calibration data.
         accuracy_drop: None, or: `timesteps` is None and chosen, as few as lose at most so many percent points of
             accuracy, see `hsnn_compiler.choice`.
+        samples: whether samples follow each other through the chip, ``pipelined``, or one is done before the next
+            begins, ``serial``: the same results, later.
+        objective: what decides where an op runs that can run on the chip and on the host, see `OBJECTIVES`.
+        max_crossings: how often a way through the network may change between host and chip; None for no limit.
         seed: of what is random: the made-up calibration data.
         batch_size: samples per batch in calibration.
     """
@@ -48,6 +56,9 @@ class Options:
     coding: str = "rate"
     max_spikes: int = 1
     encode: str = "current"
+    samples: str = "pipelined"
+    objective: str = "chip"
+    max_crossings: int | None = None
     accuracy_drop: float | None = None
     batch_size: int = 128
 
@@ -61,7 +72,10 @@ class Options:
         if self.accuracy_drop is not None and self.timesteps is not None:
             message = f"accuracy_drop with {self.timesteps} time steps"
             findings.append(Finding("E0217", message, supported='accuracy_drop with timesteps="auto"'))
-        for what, legal in (("reset", RESETS), ("coding", CODINGS), ("encode", ENCODINGS)):
+        if self.max_crossings is not None and (not isinstance(self.max_crossings, int) or self.max_crossings < 1):
+            findings.append(Finding("E0217", f"max_crossings {self.max_crossings!r}", supported="1 or more"))
+        choices = (RESETS, CODINGS, ENCODINGS, SAMPLES, OBJECTIVES)
+        for what, legal in zip(("reset", "coding", "encode", "samples", "objective"), choices, strict=True):
             if (chosen := getattr(self, what)) not in legal:
                 findings.append(Finding("E0217", f"{what} {chosen!r}", supported=", ".join(legal)))
         if not isinstance(self.max_spikes, int) or not 1 <= self.max_spikes <= MAX_SPIKES:

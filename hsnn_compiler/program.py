@@ -175,9 +175,10 @@ class Program:
             from hsnn_compiler.reference.float_executor import FloatExecutor
 
             return FloatExecutor(self.floating)
+        from hsnn_compiler.backends.host.runner import onnx_runner
         from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 
-        return LoihiExecutor(self.graph)
+        return LoihiExecutor(self.graph, hosts=onnx_runner)
 
     def verify(
         self,

@@ -9,6 +9,7 @@ import nir
 import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.crossings import wrong_code
 from hsnn_compiler.ir.dynamics import Dynamics
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
@@ -207,6 +208,11 @@ def _already_timed(graph: Graph, context: PassContext) -> PassResult:
     trained, wanted = graph.timesteps, context.timesteps
     if wanted is None or wanted == trained:
         return PassResult(graph, findings=tuple(findings))
+    findings += [
+        Finding("E0471", wrong, node=node.name, source=node.source, suggestion=f"--timesteps {trained}, as trained")
+        for node in graph.of_kind("Encode", "Decode")
+        if (wrong := wrong_code(node.op, wanted))
+    ]
     findings.append(
         Finding(
             "W0440",

@@ -10,14 +10,16 @@ import numpy as np
 
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.passes.activations import channel_shape
-from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
+from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count, listing
+from hsnn_compiler.passes.decodes import read_populations, sums_of_spikes
 
 
 @dataclass(frozen=True)
 class MergeAdds(Pass):
     """Connect what an addition on the chip sums directly to what it feeds; synapses add up there.
 
-    Edges into one port add up. What reaches the same node twice is scaled by two instead.
+    Edges into one port add up. What reaches the same node twice is scaled by two instead. A sum of spikes that
+    leaves the chip is one of decoded values, on the host, where a part of it goes through weightless ops.
     """
 
     name: ClassVar[str] = "merge-adds"
@@ -29,8 +31,11 @@ class MergeAdds(Pass):
         adds = [node for node in graph.of_kind("Add") if node.on_chip]
         for node in adds:
             _merge(graph, node)
-        notes = (f"merged {count(len(adds), 'addition')} into the neurons they feed",) if adds else ()
-        return PassResult(graph, bool(adds), notes)
+        notes = [f"merged {count(len(adds), 'addition')} into the neurons they feed"] if adds else []
+        leaving = sums_of_spikes(graph)
+        for name in leaving:
+            notes.append(f"{name}: a sum on the host, behind {listing(read_populations(graph, name))}")
+        return PassResult(graph, bool(adds or leaving), tuple(notes))
 
 
 def _merge(graph: Graph, node: Node) -> None:

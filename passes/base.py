@@ -41,6 +41,9 @@ class PassContext:
         coding: ``"rate"`` or ``"ttfs"``, what the spikes of converted activations mean.
         max_spikes: most spikes of one step of converted activations; more than 1 are one spike with a payload.
         encode: how an analog input reaches the chip, see `hsnn_compiler.options.Options`.
+        samples: ``"pipelined"`` or ``"serial"``, see `hsnn_compiler.options.Options`.
+        objective: what decides between host and chip, see there.
+        max_crossings: see there.
         batch_size: samples per batch when data is run through the graph.
         progress: called as (what, done, total).
     """
@@ -54,6 +57,9 @@ class PassContext:
     coding: str = "rate"
     max_spikes: int = 1
     encode: str = "current"
+    samples: str = "pipelined"
+    objective: str = "chip"
+    max_crossings: int | None = None
     batch_size: int = 128
     progress: Progress = no_progress
 

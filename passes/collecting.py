@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import nir
@@ -11,7 +12,7 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Finding, HsnnError
 from hsnn_compiler.ir.graph import Graph, Node
-from hsnn_compiler.ir.ops import Collect, FirstSpike, bias_of
+from hsnn_compiler.ir.ops import FirstSpike, bias_of
 from hsnn_compiler.ir.payloads import largest_payload, message_bits
 from hsnn_compiler.ir.quant import STATE_SHIFT, CollectQuant, CurrentQuant, FirstSpikeQuant, WeightQuant
 from hsnn_compiler.passes.base import PassContext
@@ -83,18 +84,18 @@ class Collected:
             fits = self._fits(collect)
             # What rounding took from the scale must not cost the weights a bit.
             shift = math.floor(math.log2(fits / scale) + 1e-9) if math.isfinite(fits) else 0
-            weights, denominator = step_weights(collect.op.code, self.steps)
+            weights, denominator = step_weights(collect.op, self.steps)
             bias = np.asarray(collect.op.bias, np.float64)
             for synapse in self.synapses[collect.name]:
                 bias = bias + self._constant(synapse, collect) * float(weights.sum()) / denominator
                 self._replace_synapse(synapse, scale * UNIT * 2.0**shift / denominator)
             integers = np.rint(bias * scale * UNIT).astype(np.int32)
-            op = Collect(collect.op.code, integers / (scale * UNIT))
+            op = replace(collect.op, bias=integers / (scale * UNIT))
             self.graph.update(collect.name, op=op, quant=CollectQuant(shift, integers))
 
     def _fits(self, collect: Node) -> float:
         """U for which the weights are as large as they can be with shift 0; infinite if all are zero."""
-        denominator = step_weights(collect.op.code, self.steps)[1]
+        denominator = step_weights(collect.op, self.steps)[1]
         largest = [self.formats[s.name].largest_scale(s.op.weight) for s in self.synapses[collect.name]]
         return min(largest, default=math.inf) * denominator / UNIT
 

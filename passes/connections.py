@@ -10,12 +10,12 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Edge, Graph, Node
-from hsnn_compiler.ir.ops import Collect, FirstSpike, bias_of, threshold_of
+from hsnn_compiler.ir.ops import FirstSpike, bias_of, threshold_of
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.passes.batchnorm import scale_rows, with_weights
 from hsnn_compiler.passes.one_to_one import is_per_channel, one_to_one
-from hsnn_compiler.passes.properties import ends_synapses
+from hsnn_compiler.passes.properties import ends_synapses, sends_spikes
 from hsnn_compiler.passes.synapse_chains import merge_chains
 
 
@@ -83,7 +83,7 @@ def _direct_connections(graph: Graph) -> int:
 
 
 def _gives_spikes(node: Node) -> bool:
-    return node.is_spiking or node.is_event_source or node.kind == "Flatten"
+    return sends_spikes(node) or node.kind == "Flatten"
 
 
 def _several_inputs(graph: Graph) -> int:
@@ -144,7 +144,7 @@ def _divide(graph: Graph, edge: Edge, theta: np.ndarray) -> None:
         op = nir.Linear(weight) if bias is None else with_weights(source.op, weight, bias * factor)
         graph.update(source.name, op=op)
     elif source.kind == "Collect":
-        graph.update(source.name, op=Collect(source.op.code, source.op.bias / theta))
+        graph.update(source.name, op=replace(source.op, bias=source.op.bias / theta))
         for feed in graph.in_edges(source.name):
             _divide(graph, feed, theta)
     elif source.kind == "Encode":

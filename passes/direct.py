@@ -6,10 +6,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hsnn_compiler.ir.graph import Graph, Node
+import nir
+import numpy as np
+import torch
+
+from hsnn_compiler.ir.graph import Edge, Graph, Node
+from hsnn_compiler.ir.ops import Add
+from hsnn_compiler.ir.stages import stages
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, listing
 from hsnn_compiler.passes.connections import split_input
+from hsnn_compiler.passes.decodes import add_to
+from hsnn_compiler.reference.codes import decode as decode_steps
 
 LINEAR = (
     "Affine",
@@ -25,6 +33,24 @@ LINEAR = (
     "Concat",
 )
 
+STATELESS = (
+    *LINEAR,
+    "NoOp",
+    "BatchNorm",
+    "ReLU",
+    "Clip",
+    "Quantised",
+    "LeakyReLU",
+    "Sigmoid",
+    "Tanh",
+    "GELU",
+    "Softmax",
+    "LayerNorm",
+    "MaxPool2d",
+    "HostCall",
+)
+"""Ops that make the same of the same input in every step."""
+
 
 @dataclass(frozen=True)
 class MapDirectCoding(Pass):
@@ -32,8 +58,10 @@ class MapDirectCoding(Pass):
 
     The first weight layer of a direct-coded network sees the same analog input at every step. It then
     runs once per sample on the host, and its result is presented to the first neurons as a bias
-    current that stays for all steps: no input events, and no loss. Where analog input and
-    spikes meet in one linear op, f(x + s) = f(x) + f(s) gives each its own.
+    current that stays for all steps: no input events, and no loss. So does any other op without a state that sees
+    nothing else. Where analog input and spikes meet in one linear op, f(x + s) = f(x) + f(s) gives each its own; where
+    neurons get values that different turns of the host compute, the later one adds them up. What is decoded again
+    without neurons between is the value, times what a 1 in every step decodes to.
     """
 
     name: ClassVar[str] = "map-direct-coding"
@@ -43,10 +71,13 @@ class MapDirectCoding(Pass):
     def run(self, graph: Graph, context: PassContext) -> PassResult:
         """See the class."""
         graph = graph.copy()
-        moved = move_encodes_behind(graph, LINEAR)
+        moved = move_encodes_behind(graph, STATELESS) + _without_steps(graph)
         _one_place_each(graph)
-        notes = (f"once per sample on the host, then a bias current: {listing(moved)}",) if moved else ()
-        return PassResult(graph, bool(moved), notes)
+        added = _one_stage_each(graph)
+        notes = [f"once per sample on the host, then a bias current: {listing(moved)}"] if moved else []
+        if added:
+            notes.append(f"values of several turns of the host, added up for {listing(added)}")
+        return PassResult(graph, bool(notes), tuple(notes))
 
 
 def move_encodes_behind(graph: Graph, kinds: Collection[str]) -> list[str]:
@@ -74,6 +105,8 @@ def _next(graph: Graph, kinds: Collection[str]) -> Node | None:
                 continue
             if all(is_direct(n) for n in graph.predecessors(node.name)):
                 return node
+            if node.kind not in LINEAR:
+                continue
             if node.kind == "Add":
                 graph.bypass(node.name)
                 return _next(graph, kinds)
@@ -82,12 +115,33 @@ def _next(graph: Graph, kinds: Collection[str]) -> Node | None:
     return None
 
 
+def _without_steps(graph: Graph) -> list[str]:
+    """Let the host scale values that a direct Encode gives a Decode: decode(repeat(x)) = w x; names of the scales."""
+    made = []
+    for decode in graph.of_kind("Decode"):
+        edges = [edge for edge in graph.in_edges(decode.name) if is_direct(graph[edge.src]) and not edge.delay]
+        if not edges:
+            continue
+        worth = float(decode_steps(decode.op, torch.ones(graph.timesteps or 1, dtype=torch.float64)))
+        for edge in edges:
+            name = graph.unique(f"{decode.name}.direct")
+            op = nir.Scale(np.full((1,) * len(graph[edge.src].shape), worth))
+            place = Placement("host", "the same in every step: encoded and decoded at once")
+            graph.add(Node(name, op, placement=place, source=decode.source), graph.in_edges(edge.src)[0].src)
+            graph.disconnect(edge)
+            if not graph.out_edges(edge.src):
+                graph.remove(edge.src)
+            made.append(name)
+        add_to(graph, decode, made[-len(edges) :])
+    return made
+
+
 def _one_place_each(graph: Graph) -> None:
-    """Give neurons on the host and on the chip that share an Encode one each: on the host it is no bias current."""
+    """Give what is on the host and on the chip and shares an Encode one each: on the host it is no bias current."""
     for encode in graph.of_kind("Encode"):
         edges = graph.out_edges(encode.name)
-        apart = [edge for edge in edges if graph[edge.dst].on_chip != encode.on_chip and graph[edge.dst].is_population]
-        if not apart:
+        apart = [edge for edge in edges if graph[edge.dst].on_chip != encode.on_chip]
+        if not apart or not is_direct(encode):
             continue
         where = "host" if encode.on_chip else "chip"
         placement = Placement(where, "the value is presented at every step")
@@ -99,6 +153,28 @@ def _one_place_each(graph: Graph) -> None:
         for edge in apart:
             graph.disconnect(edge)
             graph.connect(edge._replace(src=twin.name))
+
+
+def _one_stage_each(graph: Graph) -> list[str]:
+    """Add up the values of different stages of the host that neurons on the chip get; names of these neurons."""
+    number = stages(graph)
+    found = []
+    for node in [n for n in graph if n.is_population and n.on_chip]:
+        edges = [edge for edge in graph.in_edges(node.name) if is_direct(graph[edge.src])]
+        if len({number[edge.src] for edge in edges}) < 2:
+            continue
+        total = graph.unique(f"{node.name}.values")
+        graph.add(Node(total, Add(), placement=Placement("host", "adds up analog inputs"), source=node.source))
+        encode = graph[edges[0].src].with_(name=graph.unique(f"{total}.encode"), source=node.source)
+        graph.add(encode, total)
+        for port, edge in enumerate(edges):
+            graph.connect(Edge(graph.in_edges(edge.src)[0].src, total, str(port)))
+            graph.disconnect(edge)
+            if not graph.out_edges(edge.src):
+                graph.remove(edge.src)
+        graph.connect(Edge(encode.name, node.name))
+        found.append(node.name)
+    return found
 
 
 def _move_to_host(graph: Graph, node: Node) -> None:

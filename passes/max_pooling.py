@@ -8,13 +8,13 @@ from typing import ClassVar
 import nir
 import numpy as np
 
-from hsnn_compiler.ir.dynamics import Dynamics
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.shapes import pair
 from hsnn_compiler.ir.types import Coding
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.passes.max_of_values import as_comparisons, can_be_lowered
+from hsnn_compiler.passes.spike_logic import fires_above
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class LowerMaxPooling(Pass):
 
     Of spikes: neurons that fire if any of their window does, max_i s_i = [sum_i s_i > 1/2] for s_i in {0, 1}: a
     depthwise convolution with weights 1, and neurons of threshold 1/2 that keep nothing from step to step. It costs
-    one step of latency, and a neuron per window. Of values behind activations: max(a, b) = a + ReLU(b - a), in a
-    tree over each window, whose ReLUs become neurons like any other. Other max pooling stays, and the partition says
-    why it is in the way; ``--layer NAME:place=host`` keeps one on the host.
+    one step of latency, and a neuron per window. Of values behind activations, in a graph without time:
+    max(a, b) = a + ReLU(b - a), in a tree over each window, whose ReLUs become neurons like any other. Other max
+    pooling stays, and the partition says why it is in the way; ``--layer NAME:place=host`` keeps one on the host.
     """
 
     name: ClassVar[str] = "lower-max-pooling"
@@ -39,7 +39,8 @@ class LowerMaxPooling(Pass):
             _as_neurons(graph, node)
         notes = [f"{count(len(pools), 'max pooling')} of spikes made neurons"] if pools else []
         for node in graph.of_kind("MaxPool2d"):
-            if context.layer(node.name, "place", "") != "host" and can_be_lowered(graph, node):
+            pinned = context.layer(node.name, "place", "") == "host"
+            if graph.timesteps is None and not pinned and can_be_lowered(graph, node):
                 notes.append(f"{node.name}: {count(as_comparisons(graph, node), 'comparison')} per window")
                 graph = infer_types(graph)
         return PassResult(infer_types(graph) if pools else graph, bool(notes), tuple(notes))
@@ -57,10 +58,5 @@ def _as_neurons(graph: Graph, node: Node) -> None:
     window = Node(graph.unique(f"{node.name}.window"), conv, source=node.source)
     (feed,) = graph.in_edges(node.name)
     graph.insert_on(feed, window)
-    one = np.ones((1, 1, 1))
-    graph.update(
-        node.name,
-        op=nir.LIF(tau=one, r=one, v_leak=0 * one, v_threshold=0.5 * one, v_reset=0 * one),
-        dynamics=Dynamics(integrator="none", decay=0.0, gain=1.0, leak=0.0, reset="zero"),
-        was=op,
-    )
+    neuron, dynamics = fires_above(0.5, len(shape))
+    graph.update(node.name, op=neuron, dynamics=dynamics, was=op)

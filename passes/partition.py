@@ -11,17 +11,21 @@ from hsnn_compiler.ir.ops import ACTIVATIONS
 from hsnn_compiler.ir.spec import runs_on
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, listing
+from hsnn_compiler.passes.direct import LINEAR
+from hsnn_compiler.passes.step_partition import CONSTANT, PINNED, constants, costs, on_host, unreadable_potentials
 
 _CROSSINGS = ("Input", "Output", "Encode", "Decode")
 
 
 @dataclass(frozen=True)
 class Partition(Pass):
-    """Put every node on the host or the chip: one chip segment between two host segments.
+    """Put every node on the host or the chip.
 
-    An op the chip cannot run goes to the host. If neurons (or activations that become neurons)
-    follow it, everything before it goes to the host too; otherwise everything after it does.
-    ``--layer NAME:place=host`` pins a node.
+    An op the chip cannot run goes to the host. If activations that become neurons follow it, everything before it
+    goes to the host too; otherwise everything after it does: one chip segment between two host segments.
+    Where the graph has time, values are on the host; of what happens in every step, the host gets what the chip cannot
+    run, what feeds that with currents and what gets currents from it, neurons included (`step_partition`): host and
+    chip take turns, and every turn of the host costs a window. ``--layer NAME:place=host`` pins a node.
     """
 
     name: ClassVar[str] = "partition"
@@ -34,29 +38,41 @@ class Partition(Pass):
         target = context.target.family
         timed = graph.timesteps is not None
         blockers = {node.name: why for node in graph if (why := _obstacle(graph, node, context, target))}
-        active = {n.name for n in graph if _becomes_neurons(n, timed) and n.name not in blockers}
-        host: dict[str, str] = {}
-        findings: list[Finding] = []
-        before = {name for name in blockers if graph.descendants(name) & active}
-        for name, why in blockers.items():
-            node = graph[name]
-            if node.type is not None and node.type.coding.per_step:
-                findings.append(_between_neurons(node, why))
-            host[name] = why
-            others = graph.ancestors(name) if name in before else graph.descendants(name)
-            for other in others:
-                host.setdefault(other, f"{'before' if name in before else 'after'} {name}, which runs on the host")
-            if name in before and not graph.descendants(name) & before:  # the last of a chain takes them all
-                findings += _left_on_the_host(graph, node, context)
-        findings += _obstacles_to_pins(graph, context, blockers)
+        host, findings = _with_steps(graph, blockers) if timed else _values(graph, blockers, context)
+        findings += _obstacles_to_pins(context, blockers)
         findings += _late_edges(graph)
-        on_chip = active - host.keys()
-        if not on_chip and not findings:
+        active = {n.name for n in graph if _becomes_neurons(n, timed)} - host.keys()
+        if not active and not any(finding.is_error for finding in findings):
             findings.append(_nothing_for_the_chip(blockers))
         placed = graph.copy()
         for node in graph:
             placed.update(node.name, placement=_place(node, host, timed))
         return PassResult(placed, True, _notes(placed), tuple(findings))
+
+
+def _values(graph: Graph, blockers: dict[str, str], context: PassContext) -> tuple[dict[str, str], list[Finding]]:
+    """What of a graph without time runs on the host, each with its reason."""
+    active = {n.name for n in graph if n.kind in ACTIVATIONS and n.name not in blockers}
+    host: dict[str, str] = {}
+    findings: list[Finding] = []
+    before = {name for name in blockers if graph.descendants(name) & active}
+    for name, why in blockers.items():
+        host[name] = why
+        others = graph.ancestors(name) if name in before else graph.descendants(name)
+        for other in others:
+            host.setdefault(other, f"{'before' if name in before else 'after'} {name}, which runs on the host")
+        if name in before and not graph.descendants(name) & before:  # the last of a chain takes them all
+            findings += _left_on_the_host(graph, graph[name], context)
+    return host, findings
+
+
+def _with_steps(graph: Graph, blockers: dict[str, str]) -> tuple[dict[str, str], list[Finding]]:
+    """What of the time domain runs on the host, each with its reason; and what that costs."""
+    same = constants(graph)
+    obstacles = {name: why for name, why in blockers.items() if name not in same} | unreadable_potentials(graph)
+    host = on_host(graph, obstacles)
+    once = {name: CONSTANT for name in same if graph[name].kind not in ("Encode", *LINEAR)}
+    return host.why | once, list(costs(graph, host, obstacles))
 
 
 def neuron_reason(reset: str) -> str:
@@ -75,7 +91,7 @@ def _obstacle(graph: Graph, node: Node, context: PassContext, target: str) -> st
     if node.kind in _CROSSINGS:
         return ""
     if context.layer(node.name, "place", "") == "host":
-        return "pinned to the host"
+        return PINNED
     value = node.type is not None and not node.type.coding.per_step
     if graph.timesteps is not None and value:
         return ""  # outside the time domain: on the host anyway
@@ -114,17 +130,6 @@ def _place(node: Node, host: dict[str, str], timed: bool) -> Placement:
     return Placement("chip", "linear, folded into its neighbours")
 
 
-def _between_neurons(node: Node, why: str) -> Finding:
-    return Finding(
-        "E0431",
-        f"{why}, and it lies between spikes and steps",
-        node=node.name,
-        source=node.source,
-        supported="neurons, convolutions, linear layers, average pooling, flatten and sums inside the time loop",
-        suggestion="move it before the encoder or after the decoder, or replace it (average for max pooling)",
-    )
-
-
 def _left_on_the_host(graph: Graph, node: Node, context: PassContext) -> list[Finding]:
     """Say so when an obstacle takes weight layers with it that could have been on the chip."""
     layers = [other for other in graph if other.is_synapse]
@@ -157,15 +162,12 @@ def _nothing_for_the_chip(blockers: dict[str, str]) -> Finding:
     )
 
 
-def _obstacles_to_pins(graph: Graph, context: PassContext, blockers: dict[str, str]) -> list[Finding]:
-    findings = []
-    for name, options in context.layers.items():
-        place = options.get("place")
-        if place == "chip" and name in blockers:
-            findings.append(Finding("E0432", f"pinned to the chip, but {blockers[name]}", node=name))
-        elif place == "host" and name in graph and graph[name].is_neuron:
-            findings.append(Finding("E0432", "a spiking neuron cannot be pinned to the host", node=name))
-    return findings
+def _obstacles_to_pins(context: PassContext, blockers: dict[str, str]) -> list[Finding]:
+    return [
+        Finding("E0432", f"pinned to the chip, but {blockers[name]}", node=name)
+        for name, options in context.layers.items()
+        if options.get("place") == "chip" and name in blockers
+    ]
 
 
 def _late_edges(graph: Graph) -> list[Finding]:

@@ -14,7 +14,7 @@ from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.shapes import Shape, conv_padding, pair, shape_rule
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.passes.batchnorm import with_weights
-from hsnn_compiler.passes.properties import ends_synapses
+from hsnn_compiler.passes.properties import ends_synapses, sends_spikes
 
 POOLS = ("AvgPool2d", "SumPool2d")
 WEIGHTLESS = ("Flatten", "AvgPool2d", "SumPool2d", "Mean", "Scale")
@@ -186,9 +186,9 @@ def _fold_back(graph: Graph, node: Node) -> bool:
 
 
 def _own_synapses(graph: Graph, node: Node) -> bool:
-    """Between two neurons, pooling is a depthwise convolution with equal weights."""
-    neighbours = graph.predecessors(node.name) + graph.successors(node.name)
-    if not all(ends_synapses(neighbour) for neighbour in neighbours):
+    """Between two neurons, or spikes of the host and neurons, pooling is a depthwise convolution with equal weights."""
+    starts = all(ends_synapses(source) or sends_spikes(source) for source in graph.predecessors(node.name))
+    if not (starts and all(ends_synapses(consumer) for consumer in graph.successors(node.name))):
         return False
     graph.update(node.name, op=pool_as_conv(node.op, graph.predecessors(node.name)[0].shape))
     return True

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.ops import ACTIVATIONS
+from hsnn_compiler.ir.stages import is_host
+from hsnn_compiler.ir.types import Coding
 
 
 def _typed(graph: Graph) -> bool:
@@ -41,6 +43,12 @@ def _chip_only_neurons_and_synapses(graph: Graph) -> bool:
 def ends_synapses(node: Node) -> bool:
     """Whether a layer of synapses may end at a node: a population, or what collects for one."""
     return node.is_population or node.kind == "Collect"
+
+
+def sends_spikes(node: Node) -> bool:
+    """Whether synapses on the chip may begin at a node: it fires, or the host sends what it puts out in every step."""
+    from_host = is_host(node) and node.type is not None and node.type.coding in (Coding.SPIKES, Coding.GRADED)
+    return node.is_spiking or from_host
 
 
 def _single_source(graph: Graph) -> bool:

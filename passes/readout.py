@@ -8,12 +8,16 @@ from typing import ClassVar
 import nir
 import numpy as np
 
+from hsnn_compiler.diagnostics import refuse
+from hsnn_compiler.ir.crossings import WEIGHTED_KINDS
 from hsnn_compiler.ir.dynamics import Dynamics
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
-from hsnn_compiler.ir.ops import Decode
+from hsnn_compiler.ir.ops import Collect, Decode
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult
+from hsnn_compiler.passes.decodes import is_read, read_apart, read_populations
+from hsnn_compiler.passes.events.regions import WHY_COLLECT
 from hsnn_compiler.passes.pooling import WEIGHTLESS
 
 
@@ -22,8 +26,9 @@ class InsertReadout(Pass):
     """Sum the currents that leave the chip in integrators, and read their potential at the end.
 
     mean_t (W s_t + b) = v_T / T  where  v_t = v_(t-1) + W s_t + b,  v_0 = 0; where only the last step counts, the
-    neuron keeps nothing: v_t = W s_t + b. Spikes that leave the chip are counted on the host instead;
-    weightless linear ops behind them move to the host with the count.
+    neuron keeps nothing: v_t = W s_t + b. Where steps count differently, a `Collect` of that code adds them up first,
+    and the neuron sees the sum in the next window. Spikes that leave the chip are read on the host instead;
+    sums and weightless linear ops behind them move to the host with what they stand for.
     """
 
     name: ClassVar[str] = "insert-readout"
@@ -34,12 +39,15 @@ class InsertReadout(Pass):
         graph = graph.copy()
         notes = []
         for decode in graph.of_kind("Decode"):
-            moved = move_decode_up(graph, decode.name)
+            moved = read_populations(graph, decode.name) or move_decode_up(graph, decode.name)
             if moved:
                 notes.append(f"behind the chip, on the host: {', '.join(moved)}")
-            if all(source.is_population for source in graph.predecessors(decode.name)):
+            if all(is_read(source) for source in graph.predecessors(decode.name)):
                 continue
-            notes.append(_integrate(infer_types(graph), graph, decode))
+            if read_apart(graph, decode.name):
+                notes.append(f"{decode.name}: spikes are read on the host, apart from currents")
+            notes += _collect_weighted(graph, decode)
+            notes.append(_integrate(infer_types(graph), graph, graph[decode.name]))
         return PassResult(graph, bool(notes), tuple(notes))
 
 
@@ -63,6 +71,31 @@ def move_decode_up(graph: Graph, name: str) -> list[str]:
             graph.connect(edge._replace(src=node.name))
         graph.update(node.name, placement=Placement("host", "linear, behind the last neurons"))
         moved.append(node.name)
+
+
+def _collect_weighted(graph: Graph, decode: Node) -> list[str]:
+    """Make a Decode in which steps count differently one of the mean, of what a `Collect` presents; what it says."""
+    if decode.op.kind not in WEIGHTED_KINDS:
+        return []
+    steps = [edge for edge in graph.in_edges(decode.name) if graph[edge.src].kind != "Collect"]
+    if len(steps) < len(graph.in_edges(decode.name)):
+        raise refuse(
+            "E0456",
+            f"Decode of {decode.op.kind} behind a window that is collected already",
+            node=decode.name,
+            source=decode.source,
+            supported="Decode of spikes; of weighted spikes that no other window adds up",
+            suggestion="put neurons before the decoder, decode the mean, or --encode current",
+        )
+    name = graph.unique(f"{decode.name}.collect")
+    op = Collect(decode.op.kind, np.zeros(1), decode.op.period)
+    graph.add(Node(name, op, placement=Placement("chip", WHY_COLLECT), source=decode.source))
+    for edge in steps:
+        graph.disconnect(edge)
+        graph.connect(edge._replace(dst=name))
+    graph.connect(Edge(name, decode.name))
+    graph.update(decode.name, op=Decode("mean", decode.op.gain))
+    return [f"{name} weighs the steps by what {decode.op.kind} makes of them, one window of steps later"]
 
 
 def _integrate(typed: Graph, graph: Graph, decode: Node) -> str:

@@ -11,6 +11,7 @@ from picks import Picks
 from hsnn_compiler.diagnostics import Source
 from hsnn_compiler.ir import Coding, Dynamics, Edge, Graph, Node, Placement, TensorType
 from hsnn_compiler.ir import ops as hs
+from hsnn_compiler.ir.crossings import DECODE_KINDS
 from hsnn_compiler.ir.quant import (
     CollectQuant,
     CurrentQuant,
@@ -88,11 +89,18 @@ def random_op(p: Picks, kind: str) -> Any:
         "CubaLI": lambda: nir.CubaLI(*(array(p, n) for _ in range(4)), w_in=array(p, n)),
         "CubaLIF": lambda: nir.CubaLIF(*(array(p, n) for _ in range(6)), w_in=array(p, n)),
         "Encode": lambda: p.choice(
-            [hs.Encode(), hs.Encode("rate"), hs.Encode("bitplane", 1 / 3, True), hs.Encode("delta", 1e-3)]
+            [
+                hs.Encode(),
+                hs.Encode("rate"),
+                hs.Encode("bitplane", 1 / 3, True),
+                hs.Encode("delta", 1e-3),
+                hs.Encode("ttfs", 2.0),
+                hs.Encode("phase", 0.5, False, p.integer(1, 16)),
+            ]
         ),
-        "Collect": lambda: hs.Collect(p.choice(["rate", "ttfs", "bitplane"]), array(p, n, 1)),
+        "Collect": lambda: hs.Collect(p.choice(hs.COLLECT_CODES), array(p, n, 1), p.integer(7, 9)),
         "FirstSpike": lambda: hs.FirstSpike(array(p, n)),
-        "Decode": lambda: hs.Decode(p.choice(["mean", "sum", "last"]), p.choice([1.0, 0.1, -1e-300])),
+        "Decode": lambda: hs.Decode(p.choice(DECODE_KINDS), p.choice([1.0, 0.1, -1e-300]), p.integer(7, 9)),
         "NoOp": lambda: hs.NoOp(p.choice(["Identity", 'a "quoted"\n\\ name', "# not a comment", "ä"])),
         "Clip": lambda: hs.Clip(-float(p.integer(0, 3)), p.choice([6.0, float("inf")])),
         "Quantised": lambda: hs.Quantised(array(p, n, 1), p.integer(1, 32), p.choice(["up", "even"])),

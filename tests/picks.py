@@ -28,6 +28,10 @@ class Picks:
     def flag(self, one_in: int = 2) -> bool:
         return self.integer(0, one_in - 1) == one_in - 1
 
+    def divisor(self, number: int) -> int:
+        """A number that divides another one, the largest first."""
+        return self.choice([n for n in range(number, 0, -1) if number % n == 0])
+
     def rng(self) -> np.random.Generator:
         return np.random.default_rng(self.integer(0, 999))
 

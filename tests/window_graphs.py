@@ -28,8 +28,8 @@ def random_windows(p: Picks) -> tuple[Graph, np.ndarray]:
         name = f"pop{i}"
         feeds, shape = _feeds(graph, p, name, spiking)
         fires_once = p.flag(3) and all(graph[feed].kind == "Collect" for feed in feeds)
-        if shape == x.shape[1:] and p.flag(3):
-            feeds.append(encode(graph, p, "x", f"encode{i}"))
+        if (shape == x.shape[1:] or len(shape) == 1) and p.flag(3):
+            feeds.append(encode(graph, p, _analog(graph, p, shape, f"analog{i}"), f"encode{i}"))
         if fires_once:
             _first_spikes(graph, p, name, shape, feeds)
         else:
@@ -50,8 +50,20 @@ def window_signals(graph: Graph) -> list[tuple[str, str]]:
     return found + [(n.name, "s") for n in graph.of_kind("Collect")]
 
 
+def _analog(graph: Graph, p: Picks, shape: Shape, name: str) -> str:
+    """The input as values of this shape: itself, or some of its elements, which no batch size rounds differently."""
+    if graph["x"].op.input_type["input"].tolist() == list(shape):
+        return "x"
+    given = graph["x"].op.input_type["input"]
+    graph.add(Node(f"{name}.flat", nir.Flatten({"input": given}, 0, -1), placement=HOST), "x")
+    size = int(np.prod(given))
+    op = nir.Linear(np.eye(size)[p.rng().integers(0, size, shape)] * p.choice([1.0, -8.0, 100.0]))
+    return graph.add(Node(name, op, placement=HOST), f"{name}.flat").name
+
+
 def _events(graph: Graph, p: Picks, name: str) -> str:
-    op = Encode(p.choice(EVENT_KINDS), p.choice([1.0, 0.7, 2.5]), p.flag())
+    assert graph.timesteps is not None
+    op = Encode(p.choice(EVENT_KINDS), p.choice([1.0, 0.7, 2.5]), p.flag(), p.divisor(graph.timesteps))
     graph.add(Node(name, op, placement=p.choice([HOST, CHIP])), "x")
     graph.replace(infer_types(graph)[name])
     return name
@@ -84,7 +96,8 @@ def _feeds(graph: Graph, p: Picks, name: str, spiking: list[str]) -> tuple[list[
         bias = p.rng().integers(-(2 ** p.integer(0, 23)), 2**10, p.choice([shape, (1,) * len(shape)]), np.int32)
         quant = CollectQuant(p.choice([0, 1, 3, 8, -1, -4, -9]), bias)
         kept.append(f"{name}.collect{i}")
-        graph.add(Node(kept[-1], Collect(code, bias / 64.0), placement=CHIP, quant=quant), *part)
+        op = Collect(code, bias / 64.0, p.divisor(graph.timesteps or 1))
+        graph.add(Node(kept[-1], op, placement=CHIP, quant=quant), *part)
     return kept, shape
 
 

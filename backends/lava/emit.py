@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from hsnn_compiler.backends.host.runner import onnx_runner
+from hsnn_compiler.backends.lava import host_stage, run_script
 from hsnn_compiler.backends.lava.layout import to_lava
 from hsnn_compiler.backends.lava.processes import is_soft
 from hsnn_compiler.backends.lava.program_writer import ProgramWriter
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.quant import NeuronQuant, WeightQuant
+from hsnn_compiler.ir.stages import host_stages, is_host, middle_stages
 from hsnn_compiler.reference.batches import Inputs
+from hsnn_compiler.reference.loihi_ends import mantissas, spike_trains, values
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 
 NETWORK, ARRAYS, EXAMPLE, PROCESSES = "network.py", "arrays.npz", "example.npz", "hsnn_lava"
@@ -59,9 +63,13 @@ def emit(graph: Graph, directory: Path, title: str, example: np.ndarray | None =
     writer = ProgramWriter(graph)
     writer.write()
     (directory / NETWORK).write_text(writer.text(title, depth_of(graph), leaving(graph)), encoding="utf-8")
+    plain = run_script.describe(writer)
     np.savez(directory / ARRAYS, **writer.arrays)  # type: ignore[arg-type]
     if example is not None:
         np.savez(directory / EXAMPLE, **_replay(graph, example))  # type: ignore[arg-type]
+    (directory / host_stage.FOLDER).mkdir()
+    run_script.write_models(graph, directory / host_stage.FOLDER)
+    run_script.write(directory, plain)
     copy_processes(directory)
 
 
@@ -76,8 +84,8 @@ def copy_processes(directory: Path) -> None:
 
 def leaving(graph: Graph) -> list[Node]:
     """Populations whose spikes or potentials the host reads."""
-    names = dict.fromkeys(edge.src for decode in graph.of_kind("Decode") for edge in graph.in_edges(decode.name))
-    return [graph[name] for name in names if graph[name].on_chip]
+    reads = (read.name for stage in host_stages(graph) for read in stage.reads)
+    return [graph[name] for name in dict.fromkeys(reads) if not is_host(graph[name])]
 
 
 def depth_of(graph: Graph) -> int:
@@ -87,13 +95,18 @@ def depth_of(graph: Graph) -> int:
 
 def chip_inputs(executor: LoihiExecutor, inputs: Inputs) -> dict[str, np.ndarray]:
     """What the host gives the chip, by node, in Lava's layout: biases [samples, ...], spikes [samples, time, ...]."""
-    given = {**executor.mantissas(inputs), **executor.spike_trains(inputs)}
-    return {name: to_lava(array, executor.graph[name].shape) for name, array in given.items()}
+    graph = executor.graph
+    given = {**mantissas(executor, inputs), **spike_trains(executor, inputs)}
+    known = values(executor, inputs, host_stage.given(graph, middle_stages(graph)))
+    return {
+        **{name: to_lava(array, graph[name].shape) for name, array in given.items()},
+        **{host_stage.GIVEN + name: array for name, array in known.items()},
+    }
 
 
 def _replay(graph: Graph, example: np.ndarray) -> dict[str, np.ndarray]:
     """Example samples as the chip sees them, and what the integer reference makes of them, in Lava's layout."""
-    executor = LoihiExecutor(graph)
+    executor = LoihiExecutor(graph, hosts=onnx_runner)
     arrays = {"x": example}
     arrays |= {f"in.{name}": array for name, array in chip_inputs(executor, example).items()}
     record = [(node.name, "s" if node.is_spiking else "v") for node in leaving(graph)]

@@ -130,6 +130,7 @@ def first_spike(writer: Writer, node: Node, *, interval: int | Code, offset: int
         "bias_mant": bias,
         "bias_exp": quant.bias_exp,
         "interval": interval,
+        "steps": Code("TIMESTEPS"),
         "offset": offset,
     }
     return writer.process("FirstSpike", node.name, arguments)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from hsnn_compiler.backends.host.runner import onnx_runner
 from hsnn_compiler.backends.lava.emit import chip_inputs, depth_of, leaving
 from hsnn_compiler.backends.lava.layout import from_lava
 from hsnn_compiler.backends.lava.runner import run_network
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.reference.batches import Inputs
+from hsnn_compiler.reference.loihi_ends import complete
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 from hsnn_compiler.reference.result import Record, Result
 
@@ -35,7 +37,7 @@ def simulate(
         deadline_s: seconds after which the run is ended.
         on_progress: called with (steps done, all steps).
     """
-    host = LoihiExecutor(graph)
+    host = LoihiExecutor(graph, hosts=onnx_runner)
     given = chip_inputs(host, inputs)
     spikes = [(node.name, "s") for node in graph if node.is_spiking and node.on_chip]
     outputs = {(node.name, "s" if node.is_spiking else "v") for node in leaving(graph)}
@@ -45,7 +47,7 @@ def simulate(
     recorded = run_network(directory, given, wanted, deadline_s=deadline_s, on_progress=on_progress)
     latency = depth_of(graph)
     trace = {key: _windows(graph, key[0], np.asarray(array), latency) for key, array in recorded.items()}
-    result = host.complete(inputs, {name: trace[name, variable] for name, variable in outputs})
+    result = complete(host, inputs, {name: trace[name, variable] for name, variable in outputs})
     result.trace = {key: trace[_lava_signal(graph, key)] for key in record}
     result.spikes = {name: int(np.count_nonzero(trace[name, "s"])) for name, _ in spikes}
     return result
@@ -62,5 +64,5 @@ def _windows(graph: Graph, name: str, recorded: np.ndarray, latency: int) -> np.
     node = graph[name]
     assert node.schedule is not None
     depth, period = node.schedule.depth, node.schedule.period
-    own = recorded[depth : len(recorded) - latency + depth]
-    return from_lava(own.reshape(-1, period, *recorded.shape[1:]), node.shape)
+    own = recorded[depth : len(recorded) - latency + depth].reshape(-1, period, *recorded.shape[1:])
+    return from_lava(own[:, : graph.timesteps], node.shape)

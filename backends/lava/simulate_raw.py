@@ -17,6 +17,7 @@ from hsnn_compiler.backends.lava.retiming import Retimed, reaching_populations, 
 from hsnn_compiler.diagnostics import HsnnError, refuse
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.reference.batches import Inputs, batches
+from hsnn_compiler.reference.loihi_ends import complete
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 from hsnn_compiler.reference.loihi_parameters import SIGMA_DELTA_OPS, is_population
 from hsnn_compiler.reference.result import Record, Result, join
@@ -135,7 +136,7 @@ def _result(
         if (name, _variable(graph, name, variable)) in recorded
     }
     put_out = {node.name: _put_out(node) for node in graph if is_population(node)}
-    result = executor.complete(sample, {name: signals[name, variable] for name, variable in put_out.items()})
+    result = complete(executor, sample, {name: signals[name, variable] for name, variable in put_out.items()})
     result.trace = {key: signals[key] for key in record}
     result.spikes = {
         name: int(np.count_nonzero(signals[name, "s"])) for name, variable in put_out.items() if variable == "s"

@@ -7,8 +7,8 @@ Needs lava-nc and numpy; `hsnn_lava` beside this file holds the processes that L
 Run it to replay the bundle's example samples:  python network.py
 
 Time: a sample takes {timesteps} steps in every population. Each synapse process adds one step, so
-a population at depth L works on sample k in steps k * {timesteps} + L + 1 ... (k + 1) * {timesteps} + L
-(counted from 1) and is reset as the first of them begins. Samples follow each other without a gap.
+a population at depth L works on sample k in steps k * {period} + L + 1 ... k * {period} + L + {timesteps}
+(counted from 1) and is reset as the first of them begins. {gap}
 {windows}
 Layout: Lava's, (width, height, channels). Potentials are integers; v > vth * 2**6 fires.
 """
@@ -25,6 +25,7 @@ from hsnn_lava import {ours}  # isort: skip
 
 HERE = Path(__file__).parent
 TIMESTEPS = {timesteps}
+PERIOD = {period}  # steps from one sample to the next
 LATENCY = {depth}
 
 
@@ -37,7 +38,8 @@ class Network:
 
     def __init__(self, inputs):
         arrays = np.load(HERE / "arrays.npz")
-        self.steps = len(inputs[{first}]) * TIMESTEPS + LATENCY
+        samples = len(inputs[{first}])
+        self.steps = samples * PERIOD + LATENCY
 '''
 
 FOOTER = '''
@@ -60,7 +62,7 @@ OUTPUTS = {{
 def windows(recorded, name):
     """Cut a recording [steps, ...] of a population into one window per sample, [samples, TIMESTEPS, ...]."""
     own = recorded[DEPTH[name] : len(recorded) - LATENCY + DEPTH[name]]
-    return own.reshape(-1, TIMESTEPS, *recorded.shape[1:])
+    return own.reshape(-1, PERIOD, *recorded.shape[1:])[:, :TIMESTEPS]
 
 
 def run(inputs):

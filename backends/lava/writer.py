@@ -20,7 +20,10 @@ IMPORTS = {
     "Sparse": "from lava.proc.sparse.process import Sparse",
     "csr_matrix": "from scipy.sparse import csr_matrix",
 }
-OURS = {"AxonDelay", "Collector", "FirstSpike", "Place", "SampleBias", "SoftResetLIF"}
+OURS = {
+    "AxonDelay", "Bias", "Collector", "FirstSpike", "Place", "Potential", "SampleBias", "SoftResetLIF", "Window",
+    "host_stage",
+}  # fmt: skip
 _RESERVED = {"neurons", "steps"}
 
 

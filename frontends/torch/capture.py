@@ -19,8 +19,17 @@ from torch import nn
 
 # The tables fill when their modules are imported.
 from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
-from hsnn_compiler.frontends.torch import arithmetic, functions, location, modules, neurons, reshaping  # noqa: F401
+from hsnn_compiler.frontends.torch import (  # noqa: F401
+    arithmetic,
+    functions,
+    location,
+    modules,
+    neurons,
+    reshaping,
+    time_loop,
+)
 from hsnn_compiler.frontends.torch.checks import check_repeatable, check_same, jumps, wrong_batch
+from hsnn_compiler.frontends.torch.crossings import scale_findings
 from hsnn_compiler.frontends.torch.dialects import load_dialects
 from hsnn_compiler.frontends.torch.quantised import merge_quantised
 from hsnn_compiler.frontends.torch.recorder import DispatchMode, FunctionMode, watch_modules
@@ -77,6 +86,7 @@ def capture(
     samples = Samples(example, axes)
     with _evaluation(model), torch.no_grad():
         tracer, result, subject = _whole_or_step_by_step(name, model, samples)
+        tracer.said += scale_findings(tracer)
         outputs = outputs_of(tracer, result)
         _raise_findings(tracer, [output.node for output in outputs])
         graph, nodes = roll(tracer.graph, tracer.trail, list(tracer.calls.values()), [o.node or "" for o in outputs])

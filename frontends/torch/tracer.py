@@ -82,6 +82,8 @@ class Tracer:
         self.behind: dict[str, str] = {}  # of a neuron's node: what puts out its spikes, if that is another
         self.records: dict[int, Any] = {}  # of tensors that are written step by step (`in_place`), by id
         self.one_step = False  # whether a neuron was given a series that takes one step per call
+        self.timed_by = ""  # what said how many time steps there are
+        self.scales: dict[str, dict[str, Source]] = {}  # what is to be said of encoders, by text: each with its place
         self.trail = Trail()
         self._storages: set[int] = set()
 
@@ -114,10 +116,11 @@ class Tracer:
         return self.paths[-1]
 
     def local(self, path: str) -> str:
-        """A module path as it names nodes: inside a TimeLoop, relative to its body."""
-        if self.loop is None:
+        """A module path as it names nodes: inside a TimeLoop, without the body's own name."""
+        if self.loop is None or not f"{path}.".startswith(f"{self.loop}."):
             return path
-        return "" if path == self.loop else path.removeprefix(f"{self.loop}.")
+        outside, inside = self.loop.rpartition(".")[0], path.removeprefix(self.loop).lstrip(".")
+        return ".".join(part for part in (outside, inside) if part)
 
     def source(self) -> Source:
         """The place in the user's code that is being run."""

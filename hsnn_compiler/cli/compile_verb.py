@@ -84,15 +84,11 @@ def make_options(
     target: str,
     timesteps: int | str | None,
     accuracy_drop: float | None,
-    reset: str,
-    coding: str,
-    max_spikes: int,
-    encode: str,
     layers: tuple[str, ...],
     pipeline: str | None,
-    seed: int,
+    **others: Any,
 ) -> Any:
-    """The driver's options from those of the command line."""
+    """The driver's options from those of the command line; `others` have the same names there."""
     from hsnn_compiler.driver import ACCURACY_DROP
     from hsnn_compiler.options import Options, parse_layers
     from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
@@ -107,12 +103,8 @@ def make_options(
         timesteps=timesteps if isinstance(timesteps, int) else None,
         pipeline=pipeline or DEFAULT_PIPELINE,
         layers=parse_layers(layers),
-        reset=reset,
-        seed=seed,
-        coding=coding,
-        max_spikes=max_spikes,
-        encode=encode,
         accuracy_drop=drop,
+        **others,
     )
 
 

@@ -152,11 +152,34 @@ def compile_options(function: F) -> F:
             ),
             click.option(
                 "--encode",
-                type=click.Choice(["current", "host", "bitplane", "rate", "ttfs", "delta", "auto"]),
+                type=click.Choice(["current", "host", "bitplane", "rate", "ttfs", "delta", "phase", "auto"]),
                 default="current",
                 show_default=True,
                 help="How an analog input reaches the chip: as a bias current, as spikes of first neurons on the "
-                "host, or as events; auto measures them.",
+                "host, or as events: bitplane (one bit per step), rate, ttfs (one spike), delta, phase (8 bits, again "
+                "every 8 steps); auto measures them.",
+            ),
+            click.option(
+                "--partition",
+                "objective",
+                type=click.Choice(["chip", "energy", "latency", "cores"]),
+                default="chip",
+                show_default=True,
+                help="What runs where, of all that both could do: as much as can be on the chip, or what costs least by "
+                "an estimate.",
+            ),
+            click.option(
+                "--max-crossings",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Change between host and chip at most so often on any way through the network.",
+            ),
+            click.option(
+                "--samples",
+                type=click.Choice(["pipelined", "serial"]),
+                default="pipelined",
+                show_default=True,
+                help="Samples follow each other through the layers, or each waits for the result of the one before.",
             ),
             click.option(
                 "--layer",

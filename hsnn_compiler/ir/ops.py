@@ -2,7 +2,7 @@
 
 Every op is a small frozen dataclass whose fields are its parameters; arrays are numpy.
 Together with the NIR primitives they form `OPS`, the closed list of what a graph may hold.
-Shapes never include batch or time.
+Shapes never include batch or time. Those between values and steps are in `crossings`.
 """
 
 from __future__ import annotations
@@ -13,73 +13,10 @@ from typing import Any
 import nir
 import numpy as np
 
+from hsnn_compiler.ir.crossings import COLLECT_CODES as COLLECT_CODES
+from hsnn_compiler.ir.crossings import EVENT_KINDS as EVENT_KINDS
+from hsnn_compiler.ir.crossings import Collect, Decode, Encode, FirstSpike
 from hsnn_compiler.ir.host_call import HostCall
-
-
-@dataclass(frozen=True, eq=False)
-class Encode:
-    """Crossing from values to steps. ``direct``: the value is presented at every step, a current.
-
-    The others (`EVENT_KINDS`) give spikes, 0 or 1, T steps per sample. They bring the value to u = x / high in
-    [0, 1], clipping it, and round u to a level n; step t counts from 0:
-
-        bitplane   n = rint(u (2^T - 1)); a spike where bit T - 1 - t of n is set; T at most 16
-        rate       n = rint(u T); a spike where floor((t + 1) n / T) > floor(t n / T): n of them, evenly spaced
-        ttfs       n = rint(u T); one spike at t = T - n, none if n = 0
-        delta      n = rint(u T); a spike at each t < n: send-on-delta from zero, in steps of 1/T
-
-    Attributes:
-        kind: see above.
-        high: value of u = 1, positive; a number that calibration froze.
-        doubled: whether axis 0 (the channels) holds the parts of x above zero, then those below, [2 C, ...].
-    """
-
-    kind: str = "direct"
-    high: float = field(default=1.0, metadata={"quiet": True})
-    doubled: bool = field(default=False, metadata={"quiet": True})
-
-
-@dataclass(frozen=True, eq=False)
-class Decode:
-    """Crossing from steps to values: ``gain`` times the ``sum``, ``mean`` or ``last`` over the time steps."""
-
-    kind: str = "mean"
-    gain: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Collect:
-    """Adds up what arrives during a window of T steps and presents the sum, constant, at every step of the next window.
-
-        c = sum_t value_t I_t + bias
-
-    with value_t of `code`: ``rate`` 1/T, ``ttfs`` (T - t)/T, ``bitplane`` 2^(T-1-t)/(2^T - 1). In the graph both
-    windows are the sample's own steps; the schedule lays them one after the other.
-
-    Attributes:
-        code: see above.
-        bias: broadcasts against the shape; per channel (axis 0) [C, 1, ...] as a rule.
-    """
-
-    code: str
-    bias: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class FirstSpike:
-    """A neuron that fires at most once per sample, the earlier the larger its input, which is constant over the steps.
-
-    For an input z it fires at step T - n, n = clip(floor(z T / threshold + 1/2), 0, T), and never where n = 0:
-    a ReLU, clipped at the threshold and rounded to T levels, when a spike at step t counts
-    (T - t)/T thresholds. Its potential is z, the ramp that meets it threshold (T - t - 1/2) / T
-    (Stanojevic 2024, doi 10.1038/s41467-024-51110-5, in whole steps). z is what arrives at step 0:
-    it lies behind a `Collect`, or behind `Encode(direct)` and linear ops.
-
-    Attributes:
-        threshold: positive; broadcasts against the shape.
-    """
-
-    threshold: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,12 +185,6 @@ NIR_OPS: tuple[type, ...] = (
 )  # fmt: skip
 
 OPS: dict[str, type] = {cls.__name__: cls for cls in NIR_OPS + EXTENSION_OPS}
-
-EVENT_KINDS = ("bitplane", "rate", "ttfs", "delta")
-"""Kinds of `Encode` that put out spikes."""
-
-COLLECT_CODES = ("bitplane", "rate", "ttfs")
-"""Codes that `Collect` reads."""
 
 ACTIVATIONS = ("ReLU", "Clip", "Quantised")
 """Ops that can become neurons whose spikes stand for their value."""

@@ -47,26 +47,32 @@ class NeuronQuant:
     """Integers of one population, in the terms of Lava's LIF processes.
 
     Attributes:
-        du: current decay, 12 bits; 4095 means no memory of the current.
-        dv: membrane decay, 12 bits; the potential keeps ``(4096 - dv) / 4096`` per step.
+        du: current decay, 12 bits; 4095 means no memory of the current; one, or int32 per neuron (the population's
+            shape).
+        dv: membrane decay, 12 bits; the potential keeps ``(4096 - dv) / 4096`` per step; one, or int32 per neuron.
         vth: threshold, 17 bits, compared as ``v > vth << 6``.
         v_init: membrane potential at the start of each sample, in units of v: one, or int32 per neuron (the
             population's shape).
         bias_mant: int32 per neuron (the population's shape), 13 bits signed.
         bias_exp: shared exponent, 0..7; added each step is ``bias_mant << bias_exp``.
         scale: integer synaptic units per real unit of membrane potential.
-        taken: what a spike takes from the potential where the reset subtracts, in units of v; None: the
-            threshold, ``vth << 6``.
+        taken: what a spike takes from the potential where the reset subtracts, in units of v: one, or int32 per
+            neuron; None: the threshold, ``vth << 6``.
     """
 
-    du: int
-    dv: int
+    du: int | np.ndarray
+    dv: int | np.ndarray
     vth: int
     v_init: int | np.ndarray
     bias_mant: np.ndarray
     bias_exp: int
     scale: float
-    taken: int | None = None
+    taken: int | np.ndarray | None = None
+
+    @property
+    def has_own_decays(self) -> bool:
+        """Whether neurons have decays of their own, which the chip has but Lava's processes have not."""
+        return bool(np.ndim(self.du) or np.ndim(self.dv))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +112,14 @@ class CurrentQuant:
     low: int
     high: int
 
+    @property
+    def unit(self) -> float:
+        """Mantissas per real unit."""
+        return self.scale * 2**STATE_SHIFT / 2.0**self.exponent
+
     def present(self, values: np.ndarray) -> tuple[np.ndarray, int]:
         """Bias mantissas (int32) that present analog values on the chip, and how many were clipped."""
-        unit = self.scale * 2**STATE_SHIFT / 2.0**self.exponent
-        wanted = np.rint(values.astype(np.float64) * unit)
+        wanted = np.rint(values.astype(np.float64) * self.unit)
         mantissas = np.clip(wanted, self.low, self.high)
         return mantissas.astype(np.int32), int((mantissas != wanted).sum())
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.crossings import wrong_code
 from hsnn_compiler.ir.dynamics import delay_steps, discretize
 from hsnn_compiler.ir.graph import Graph, Node
-from hsnn_compiler.ir.ops import COLLECT_CODES, EVENT_KINDS
 from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.ir.quant import CollectQuant, CurrentQuant, FirstSpikeQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.ir.shapes import ShapeError, shape_rule
@@ -162,13 +162,8 @@ def _check_type(graph: Graph, node: Node) -> str:
 
 
 def _check_codes(graph: Graph, node: Node) -> str:
-    if node.kind == "Encode":
-        if node.op.kind not in ("direct", *EVENT_KINDS):
-            return f"Encode does not know {node.op.kind!r}"
-        if not (node.op.high > 0 and np.isfinite(node.op.high)):
-            return f"the range of an Encode ends at {node.op.high}"
-    if node.kind == "Collect" and node.op.code not in COLLECT_CODES:
-        return f"Collect does not know {node.op.code!r}"
+    if node.kind in ("Encode", "Decode", "Collect"):
+        return wrong_code(node.op, graph.timesteps)
     if node.kind == "FirstSpike" and not np.all((node.op.threshold > 0) & np.isfinite(node.op.threshold)):
         return "a threshold of a first spike that is not positive"
     if node.kind == "Quantised":
@@ -204,16 +199,16 @@ def _check_quant(graph: Graph, node: Node) -> str:
             return "the integers are not those of the weights"
     elif isinstance(quant, NeuronQuant):
         limits = ((quant.du, -1, 4095, "du"), (quant.dv, 0, 4096, "dv"), (quant.vth, 0, 2**17 - 1, "vth"),
+                  (quant.v_init, 1 - 2**23, 2**23 - 1, "v_init"), (0 if quant.taken is None else quant.taken, 0, 2**23, "taken"),
                   (quant.bias_exp, 0, 7, "bias_exp"))  # fmt: skip
         for value, low, high, what in limits:
-            if not low <= value <= high:
-                return f"{what} = {value} is outside {low}..{high}"
+            if np.shape(value) not in ((), () if what in ("vth", "bias_exp") else node.shape):
+                return f"{what} of shape {list(np.shape(value))} for neurons of shape {list(node.shape)}"
+            if np.min(value) < low or np.max(value) > high:
+                found = value if np.ndim(value) == 0 else f"{np.min(value)}..{np.max(value)}"
+                return f"{what} = {found} is outside {low}..{high}"
         if quant.vth == 0 and node.is_spiking and not fires_once(node):
             return "several spikes in a step with a threshold of 0"
-        if np.shape(quant.v_init) not in ((), node.shape):
-            return f"start potentials of shape {list(np.shape(quant.v_init))} for neurons of shape {list(node.shape)}"
-        if np.abs(quant.v_init).max() >= 2**23:
-            return "v_init is outside 24 bits"
         if quant.bias_mant.size and (quant.bias_mant.min() < -4096 or quant.bias_mant.max() > 4095):
             return "bias_mant is outside 13 bits"
     elif isinstance(quant, CurrentQuant) and node.kind != "Encode":

@@ -7,6 +7,7 @@ import networkx as nx
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.order import groups, is_loop
 from hsnn_compiler.ir.quant import Schedule
+from hsnn_compiler.ir.stages import depths, is_host, stages
 
 
 def layers(graph: Graph) -> dict[str, int]:
@@ -53,16 +54,21 @@ def waits(graph: Graph) -> dict[str, int]:
     """
     depth: dict[str, int] = {}
     found = {}
+    number = stages(graph)
+    steps = graph.timesteps or 1
+    ready = depths(graph, number, steps)
     for node in graph.topological():
         feeds = max((depth[edge.src] for edge in graph.in_edges(node.name)), default=0)
-        depth[node.name] = node.schedule.depth if node.schedule else feeds
+        depth[node.name] = (
+            ready[number[node.name]] if is_host(node) else node.schedule.depth if node.schedule else feeds
+        )
         if node.is_synapse and node.on_chip:
-            target = max(_begins(s.kind, s.schedule) for s in graph.successors(node.name) if s.schedule)
+            target = max(_begins(s.kind, s.schedule, steps) for s in graph.successors(node.name) if s.schedule)
             found[node.name] = target - 1 - feeds
             depth[node.name] = feeds + 1
     return found
 
 
-def _begins(kind: str, schedule: Schedule) -> int:
+def _begins(kind: str, schedule: Schedule, timesteps: int) -> int:
     """Steps before the window in which what arrives for the first sample is taken."""
-    return schedule.depth - schedule.period if kind == "Collect" else schedule.depth
+    return schedule.depth - timesteps if kind == "Collect" else schedule.depth

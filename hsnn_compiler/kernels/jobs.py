@@ -37,7 +37,7 @@ The tables and the neurons:
     bias: [bias_rows, bias_width] added to the synaptic sums; a row has lanes to spare.
     leak: [leak_samples, leak_rows, columns * channels] added to Loihi's v at every step.
     start: [start_count] v after a reset, one number or one for each neuron.
-    coefficients: of the neurons, see `updates`: [k, 1], or [8, coefficient_rows * columns * channels].
+    coefficients: of the neurons, see `updates`: [k, 1], or [k, coefficient_rows * columns * channels].
     apart: from the array of one coefficient to the next.
 
 The arrays of a run, of all samples and steps:

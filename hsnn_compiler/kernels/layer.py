@@ -104,7 +104,7 @@ class Layer:
         self._bias = on_lines(np.pad(rows, ((0, 0), (0, tables.weights.shape[2]))))
         self._leak = np.empty((1, 1, 0), self.dtype)
         if isinstance(neuron, LoihiNeuron):
-            self._start, self._coefficients = neuron.start(self.out_shape), neuron.coefficients()
+            self._start, self._coefficients = neuron.start(self.out_shape), neuron.coefficients(self.out_shape)
             self._leak = neuron.leaks(self.out_shape)
         else:
             self._start = neuron.start(self.out_shape, self.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,10 +70,7 @@ class FloatNeuron:
         }[self.reset if self.spiking else "none"]
         current = (0.0, 0.0) if self.current_decay is None else (self.current_decay, self.w_in)
         values = [self.decay, self.gain, self.leak, limit, keep, drop, *current]
-        arrays = [np.asarray(value, dtype) for value in values]
-        if all(array.size == 1 for array in arrays):
-            return np.array([array.item() for array in arrays], dtype).reshape(8, 1, 1)
-        return np.stack(np.broadcast_arrays(*(by_rows(array, out_shape) for array in arrays)))
+        return _stacked(values, out_shape, dtype)
 
     def start(self, out_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """v at first: [1] if all are equal, else [n]."""
@@ -85,43 +83,47 @@ class LoihiNeuron:
     """A population in Loihi's integers, bit for bit as ``hsnn_compiler.reference.loihi_neuron.scan``.
 
     Attributes:
-        du, dv, vth: as in `NeuronParameters`, one per population.
+        du, dv: as in `NeuronParameters`; numbers, or arrays that broadcast against the channel-last shape.
+        vth: one per population.
         v_init: v at the start; a number, or an array that broadcasts against the channel-last shape.
         bias: added to v at every step, shifted by its exponent already; broadcasts against [batch, *out shape].
         reset: ``"zero"`` or ``"subtract"``.
         spiking: False if v itself is the output; thresholds and resets apply all the same, as on the chip.
-        taken: what the reset subtracts, in units of v; None: the threshold.
+        taken: what the reset subtracts, in units of v; a number, or an array like du; None: the threshold.
     """
 
-    du: int
-    dv: int
+    du: ArrayLike
+    dv: ArrayLike
     vth: int
     bias: ArrayLike = 0
     v_init: ArrayLike = 0
     reset: str = "zero"
     spiking: bool = True
-    taken: int | None = None
+    taken: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         if self.reset not in ("zero", "subtract"):
             raise ValueError(f"reset {self.reset!r} is neither zero nor subtract")
-        if not (0 <= self.du < UNITY and 0 <= self.dv <= UNITY and 0 <= self.vth <= LIMIT):
+        taken = 0 if self.taken is None else self.taken
+        du, dv, taken = (np.asarray(array, np.int64) for array in (self.du, self.dv, taken))
+        exist = np.all((du >= 0) & (du < UNITY)) and np.all((dv >= 0) & (dv <= UNITY)) and 0 <= self.vth <= LIMIT
+        if not exist:
             raise ValueError(f"du {self.du}, dv {self.dv}, vth {self.vth} do not exist on Loihi")
-        arrays = (np.asarray(array, np.int64) for array in (self.bias, self.v_init, self.taken or 0))
+        arrays = (np.asarray(self.bias, np.int64), np.asarray(self.v_init, np.int64), taken)
         if max(np.abs(array).max(initial=0) for array in arrays) > LIMIT:
             raise ValueError("bias, v_init or taken beyond 24 bits")
 
     @property
     def has_current(self) -> bool:
         """Whether u has a memory."""
-        return self.du + 1 != UNITY
+        return bool(np.any(np.asarray(self.du) != UNITY - 1))
 
-    def coefficients(self) -> np.ndarray:
-        """[5, 1, 1] int32, see `updates`."""
+    def coefficients(self, out_shape: tuple[int, ...]) -> np.ndarray:
+        """int32, [5, 1, 1] for equal neurons, else [5, 1 or rows, columns * channels], see `updates`."""
         threshold = min(self.vth << STATE_SHIFT, LIMIT)  # v stays below, so none above it differs
         taken = threshold if self.taken is None else self.taken
-        values = [UNITY - (self.du + 1), UNITY - self.dv, threshold, self.reset == "subtract", taken]
-        return np.array(values, np.int32).reshape(5, 1, 1)
+        values = [UNITY - 1 - np.asarray(self.du), UNITY - np.asarray(self.dv), threshold, self.reset == "subtract"]
+        return _stacked([*values, taken], out_shape, np.dtype(np.int32))
 
     def leaks(self, out_shape: tuple[int, ...]) -> np.ndarray:
         """The bias, [1 or batch, 1 or rows, columns * channels] int32."""
@@ -133,6 +135,14 @@ class LoihiNeuron:
         """v at first: [1] if all are equal, else [n]."""
         start = np.asarray(self.v_init, np.int32)
         return start.reshape(1) if start.size == 1 else np.broadcast_to(start, out_shape).flatten()
+
+
+def _stacked(values: Sequence[ArrayLike], out_shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Coefficients, [k, 1, 1] for equal neurons, else [k, 1 or rows, columns * channels]."""
+    arrays = [np.asarray(value, dtype) for value in values]
+    if all(array.size == 1 for array in arrays):
+        return np.array([array.item() for array in arrays], dtype).reshape(-1, 1, 1)
+    return np.stack(np.broadcast_arrays(*(by_rows(array, out_shape) for array in arrays)))
 
 
 def by_rows(array: np.ndarray, out_shape: tuple[int, ...]) -> np.ndarray:

@@ -36,7 +36,7 @@ def step(
         size: number of neurons.
         a: synaptic sums with bias; holds u afterwards.
         u, v, spikes: written.
-        c: coefficients, as `_equal` and `_loihi` say.
+        c: coefficients, as `_equal` and `_loihi_equal` say.
         apart: 1 if all neurons are equal, else how far the array of one coefficient is from the next.
         leak: Loihi's bias.
         current: whether u has a memory; else `u` is left alone.
@@ -52,7 +52,9 @@ def _step(
     size: Any, a: Any, u: Any, v: Any, spikes: Any, c: Any, apart: Any, leak: Any, current: Any
 ) -> Callable[..., int]:
     if isinstance(a.dtype, types.Integer):
-        return lambda size, a, u, v, spikes, c, apart, leak, current: _loihi(size, a, u, v, spikes, c, leak, current)
+        return lambda size, a, u, v, spikes, c, apart, leak, current: _loihi(
+            size, a, u, v, spikes, c, apart, leak, current
+        )
     return lambda size, a, u, v, spikes, c, apart, leak, current: _float(size, a, u, v, spikes, c, apart, current)
 
 
@@ -112,6 +114,15 @@ def _different(
 
 @njit
 def _loihi(
+    size: int, a: Pointer, u: Pointer, v: Pointer, spikes: Pointer, c: Pointer, apart: int, bias: Pointer, current: bool
+) -> int:
+    if apart == 1:
+        return _loihi_equal(size, a, u, v, spikes, c, bias, current)
+    return _loihi_different(size, a, u, v, spikes, c, apart, bias, current)
+
+
+@njit
+def _loihi_equal(
     size: int, a: Pointer, u: Pointer, v: Pointer, spikes: Pointer, c: Pointer, bias: Pointer, current: bool
 ) -> int:
     """A Loihi population, bit for bit as ``hsnn_compiler.reference.loihi_neuron.scan``, in 32-bit integers.
@@ -141,6 +152,36 @@ def _loihi(
         fires = clipped > threshold
         spikes[j] = fires
         v[j] = np.int32(clipped - taken) * soft if fires else clipped
+    return int(count)
+
+
+@njit
+def _loihi_different(
+    size: int, a: Pointer, u: Pointer, v: Pointer, spikes: Pointer, c: Pointer, apart: int, bias: Pointer, current: bool
+) -> int:
+    """As `_loihi_equal`, for neurons that differ: each coefficient is an array, `apart` from the next.
+
+    All have the same threshold and kind of reset.
+    """
+    remain, hold, taken = c, ahead(c, apart), ahead(c, 4 * apart)
+    threshold, soft = ahead(c, 2 * apart)[0], ahead(c, 3 * apart)[0]
+    count = np.int32(0)
+    for j in range(size):
+        total = np.int32(a[j] << STATE_SHIFT)
+        if current:
+            total = np.int32(total + shrink(u[j], np.uint32(remain[j])))
+        wrapped = wrap(total)
+        a[j] = wrapped
+        if current:
+            u[j] = wrapped
+        count = np.int32(count + np.int32(wrapped != total))
+    for j in range(size):
+        x = np.int32(np.int32(shrink(v[j], np.uint32(hold[j])) + bias[j]) + a[j])
+        clipped = min(max(x, np.int32(1 - LIMIT)), np.int32(LIMIT - 1))
+        count = np.int32(count + np.int32(clipped != x))
+        fires = clipped > threshold
+        spikes[j] = fires
+        v[j] = np.int32(clipped - taken[j]) * soft if fires else clipped
     return int(count)
 
 

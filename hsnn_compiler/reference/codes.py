@@ -1,7 +1,7 @@
 """Codes in which the step of a spike counts, as whole-window functions used by every executor.
 
-The equations of the codes are in `hsnn_compiler.ir.ops` (`Encode`, `Collect`, `FirstSpike`). Signals are
-[time, batch, ...]; levels are integers, so that all executors send the same spikes.
+The equations of the codes are in `hsnn_compiler.ir.crossings` (`Encode`, `Decode`, `Collect`, `FirstSpike`). Signals
+are [time, batch, ...]; levels are integers, so that all executors send the same spikes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hsnn_compiler.diagnostics import refuse
+from hsnn_compiler.ir.crossings import Decode, code_of, wrong_code
+
 WINDOW_OPS = ("Collect", "FirstSpike")
 """Ops of which a step depends on other steps of the sample."""
 
-MOST_BITPLANES = 16
-"""Steps of the bitplane code: a level is held in so many bits."""
 
-
-def level_count(kind: str, steps: int) -> int:
-    """The largest level of an event code: the number of values above zero that it tells apart."""
-    return 2**steps - 1 if kind == "bitplane" else steps
+def level_count(kind: str, steps: int, period: int = 8) -> int:
+    """The largest level of an `Encode` of events: the number of values above zero that it tells apart."""
+    return 2**period - 1 if kind == "phase" else 2**steps - 1 if kind == "bitplane" else steps
 
 
 def levels(op: Any, value: Tensor, steps: int) -> tuple[Tensor, int]:
@@ -39,53 +39,118 @@ def levels(op: Any, value: Tensor, steps: int) -> tuple[Tensor, int]:
     u = value.to(torch.float64) / op.high
     low = -1.0 if op.doubled else 0.0
     clipped = int(((u < low) | (u > 1.0)).sum())
-    if op.doubled:
-        u = torch.cat([u, -u], 1)
-    return torch.round(u.clamp(0.0, 1.0) * level_count(op.kind, steps)).to(torch.int64), clipped
+    return torch.round(_parts(op, u) * level_count(op.kind, steps, op.period)).to(torch.int64), clipped
 
 
-def spikes(kind: str, level: Tensor, steps: int) -> Tensor:
-    """Spike trains of integer levels: uint8 [time, *level.shape]."""
+def _parts(op: Any, u: Tensor) -> Tensor:
+    """Clipped to [0, 1], in twice the channels where the Encode doubles them."""
+    return (torch.cat([u, -u], 1) if op.doubled else u).clamp(0.0, 1.0)
+
+
+def spikes(op: Any, level: Tensor, steps: int) -> Tensor:
+    """Spike trains of the integer levels of an `Encode` of events: uint8 [time, *level.shape]."""
+    if op.kind == "ttfs":
+        return first_spikes_at(level, steps)
+    bits = op.period if op.kind == "phase" else steps
     out = torch.empty((steps, *level.shape), dtype=torch.uint8)
     for t in range(steps):
-        if kind == "bitplane":
-            out[t] = (level >> (steps - 1 - t)) & 1
-        elif kind == "rate":
+        if op.kind in ("bitplane", "phase"):
+            out[t] = (level >> (bits - 1 - t % bits)) & 1
+        elif op.kind == "rate":
             out[t] = (t + 1) * level // steps > t * level // steps
-        elif kind == "ttfs":
-            out[t] = (level == steps - t) & (level > 0)
         else:  # delta
             out[t] = level > t
     return out
 
 
+def first_spikes_at(level: Tensor, steps: int) -> Tensor:
+    """One spike at step T - n for a level n above zero: uint8 [time, *level.shape]."""
+    out = torch.empty((steps, *level.shape), dtype=torch.uint8)
+    for t in range(steps):
+        out[t] = (level == steps - t) & (level > 0)
+    return out
+
+
 def encode(op: Any, value: Tensor, steps: int) -> tuple[Tensor, int]:
     """Spikes uint8 [time, batch, ...] of an `Encode` of events, and how many values were clipped; see `levels`."""
+    _check(op, steps)
     level, clipped = levels(op, value, steps)
-    return spikes(op.kind, level, steps), clipped
+    return spikes(op, level, steps), clipped
 
 
-def step_weights(code: str, steps: int) -> tuple[Tensor, int]:
-    """What a spike is worth at each step, as int64 [time] over one common denominator."""
-    t = torch.arange(steps)
+def with_gradient(op: Any, value: Tensor, fired: Tensor) -> Tensor:
+    """The spikes of an `Encode` of events with the straight-through gradient, in the dtype of `value`.
+
+    With w_t what a spike is worth at step t, ds_t/dx = 1 / (high * sum_t w_t) where 0 <= x <= high, else 0: what is
+    decoded in the same code has the gradient of clip(x, 0, high), as if nothing had been rounded.
+    """
+    weights, whole = step_weights(op, len(fired))
+    through = _parts(op, value / op.high) * (whole / int(weights.sum()))
+    return fired.to(value.dtype) + (through - through.detach())  # the difference is zero and has a gradient
+
+
+def decode(op: Any, value: Tensor) -> Tensor:
+    """[time, batch, ...] to [batch, ...], as a `Decode` does it, in the dtype of the steps."""
+    if op.kind == "last":
+        out = value[-1]
+    elif op.kind == "sum":
+        out = value.sum(0)
+    elif op.kind == "mean":
+        out = value.mean(0)
+    else:
+        weights, whole = step_weights(op, len(value))
+        out = torch.tensordot(weights.to(value.dtype), value, 1) / whole
+    return out if op.gain == 1 else out * op.gain
+
+
+def decode_integers(op: Any, value: Tensor) -> tuple[Tensor, int]:
+    """The same for spikes, payloads and potentials as integers: an exact sum [batch, ...], and what to divide it by."""
+    if op.kind == "last":
+        return value[-1], 1
+    weights, whole = step_weights(op, len(value))
+    if op.kind in ("sum", "mean"):
+        return value.sum(0), whole
+    wide = value if value.is_floating_point() else value.to(torch.int64)
+    return sum((w * s for w, s in zip(weights.tolist(), wide, strict=True)), start=torch.zeros_like(wide[0])), whole
+
+
+def step_weights(op: Any, steps: int) -> tuple[Tensor, int]:
+    """What a spike is worth at each step of a window, to what writes or reads it.
+
+    Args:
+        op: an `Encode` of events, a `Decode` of spikes other than the last, or a `Collect`.
+        steps: T, refused (E0330) where the code does not take as many.
+
+    Returns:
+        int64 [time], over one common denominator.
+    """
+    _check(op, steps)
+    code, t = code_of(op), torch.arange(steps)
     if code == "bitplane":
         return 2 ** (steps - 1 - t), 2**steps - 1
+    if code == "phase":
+        return 2 ** (op.period - 1 - t % op.period), steps // op.period * (2**op.period - 1)
     if code == "ttfs":
         return steps - t, steps
-    return torch.ones_like(t), steps
+    return torch.ones_like(t), 1 if code == "sum" else steps
+
+
+def _check(op: Any, steps: int) -> None:
+    if wrong := wrong_code(op, steps):
+        raise refuse("E0330", wrong, supported="a number of time steps that all codes of the graph take")
 
 
 def first_spike_values(fired: np.ndarray) -> np.ndarray:
     """What first spikes [samples, time, ...] stand for, in thresholds: (T - t)/T, float64 [samples, ...]."""
-    weights, denominator = step_weights("ttfs", fired.shape[1])
+    weights, denominator = step_weights(Decode("ttfs"), fired.shape[1])
     values: np.ndarray = np.tensordot(np.moveaxis(fired, 1, -1), weights.numpy() / denominator, 1)
     return values
 
 
-def collect(code: str, value: Tensor, bias: Tensor) -> Tensor:
+def collect(op: Any, value: Tensor, bias: Tensor) -> Tensor:
     """What a `Collect` presents: [time, batch, ...], the same at every step (an expanded tensor)."""
     steps = len(value)
-    weights, denominator = step_weights(code, steps)
+    weights, denominator = step_weights(op, steps)
     total = torch.tensordot(weights.to(value.dtype) / denominator, value, 1) + bias
     return total.unsqueeze(0).expand(steps, *[-1] * total.ndim)
 
@@ -98,4 +163,4 @@ def first_spike_levels(value: Tensor, threshold: Tensor) -> Tensor:
 
 def first_spikes(value: Tensor, threshold: Tensor) -> Tensor:
     """Spikes uint8 [time, batch, ...] of a `FirstSpike` population."""
-    return spikes("ttfs", first_spike_levels(value, threshold).to(torch.int64), len(value))
+    return first_spikes_at(first_spike_levels(value, threshold).to(torch.int64), len(value))

@@ -25,7 +25,7 @@ from hsnn_compiler.reference.float_loop import Loop
 from hsnn_compiler.reference.fused import Feed, from_kernel
 from hsnn_compiler.reference.host_calls import run_call
 from hsnn_compiler.reference.result import Record
-from hsnn_compiler.reference.values import add, count_events, count_spikes, decode
+from hsnn_compiler.reference.values import add, count_events, count_spikes
 
 if TYPE_CHECKING:
     from hsnn_compiler.reference.float_executor import FloatExecutor
@@ -105,11 +105,11 @@ class FloatRun:
         if node.kind == "Encode":
             return self._encode(node, add(parts))
         if node.kind == "Decode":
-            return decode(node, add(parts))
+            return codes.decode(node.op, add(parts))
         if node.kind == "Delay":
             return self._delay(node, add(parts))
         if node.kind == "Collect":
-            return codes.collect(node.op.code, add(parts), self.executor.parameters[node.name, "bias"])
+            return codes.collect(node.op, add(parts), self.executor.parameters[node.name, "bias"])
         if node.kind == "FirstSpike":
             return codes.first_spikes(add(parts), self.executor.parameters[node.name, "threshold"])
         if node.name in self.executor.neurons:
@@ -179,7 +179,7 @@ class FloatRun:
         if node.is_event_source:
             spikes, clipped = codes.encode(node.op, value, self.graph.timesteps)
             self.clipped[node.name] = clipped
-            return spikes
+            return codes.with_gradient(node.op, value, spikes) if value.requires_grad else spikes
         if isinstance(node.quant, CurrentQuant):
             value = torch.from_numpy(node.quant.present(value.numpy())[0]).to(self.executor.dtype)
             value = value * (2.0**node.quant.exponent / (node.quant.scale * 2**STATE_SHIFT))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hsnn_compiler.ir.graph import Node
 from hsnn_compiler.ir.quant import STATE_SHIFT, CollectQuant, WeightQuant
-from hsnn_compiler.reference.codes import spikes, step_weights
+from hsnn_compiler.reference.codes import first_spikes_at, step_weights
 from hsnn_compiler.reference.loihi_neuron import LIMIT, int32, wrap
 from hsnn_compiler.reference.loihi_synapse import IntegerSynapse
 
@@ -21,11 +22,11 @@ SUM_BITS = 32
 HALF_UNIT = 1 << (STATE_SHIFT - 1)
 
 
-def collect(code: str, quant: CollectQuant, current: Tensor) -> tuple[Tensor, int]:
+def collect(op: Any, quant: CollectQuant, current: Tensor) -> tuple[Tensor, int]:
     """What a `Collect` presents during its next window.
 
     Args:
-        code: of the Collect.
+        op: the Collect.
         quant: its integers.
         current: what its synapses deliver during one window, integers [time, batch, ...].
 
@@ -33,7 +34,7 @@ def collect(code: str, quant: CollectQuant, current: Tensor) -> tuple[Tensor, in
         int32 [time, batch, ...] synaptic units, the same at every step (an expanded tensor), and how many
         neuron-steps saturated.
     """
-    values, _ = step_weights(code, len(current))
+    values, _ = step_weights(op, len(current))
     shape = current.shape[1:]
     acc = torch.from_numpy(quant.bias).to(torch.int64).broadcast_to(shape)
     saturated = 0
@@ -57,7 +58,7 @@ class WholeWindow:
     def __init__(self, node: Node, synapses: Sequence[Node], timesteps: int) -> None:
         assert isinstance(node.quant, CollectQuant)
         self.quant = node.quant
-        self.values = step_weights(node.op.code, timesteps)[0].to(torch.float32)
+        self.values = step_weights(node.op, timesteps)[0].to(torch.float32)
         self.parts = [_Both(synapse) for synapse in synapses]
 
     def present(self, sources: Sequence[Tensor]) -> Tensor | None:
@@ -136,7 +137,7 @@ class FirstSpikes:
     def window(self, current: Tensor) -> Tensor:
         """Spikes int8 of a whole sample, without its steps: `current` is [time, batch, ...]."""
         n = (self._start(current[0]) // self.ramp).clamp(0, len(current))
-        return spikes("ttfs", n, len(current)).view(torch.int8)
+        return first_spikes_at(n, len(current)).view(torch.int8)
 
     def _start(self, a: Tensor) -> Tensor:
         """The potential of a sample's first step."""

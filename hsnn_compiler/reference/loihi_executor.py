@@ -24,16 +24,18 @@ from hsnn_compiler.diagnostics import HsnnError, refuse
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.quant import WeightQuant
+from hsnn_compiler.ir.stages import stages
 from hsnn_compiler.ir.timing import layers
-from hsnn_compiler.reference.batches import BATCH_SIZE, Inlets, Inputs, batches, has_time, run_in_batches
+from hsnn_compiler.reference.batches import BATCH_SIZE, Inlets, Inputs, has_time, run_in_batches
 from hsnn_compiler.reference.fused import BYTES, FusedPlan, last_uses, on_loops, worth_compiling
+from hsnn_compiler.reference.host_stage import MakeRunner, in_turns
 from hsnn_compiler.reference.loihi_collect import WholeWindow, is_whole
-from hsnn_compiler.reference.loihi_front import Front, front_nodes, spike_sources
+from hsnn_compiler.reference.loihi_front import Front, front_nodes
 from hsnn_compiler.reference.loihi_fused import FusedLoihi, is_graded, make_plan
 from hsnn_compiler.reference.loihi_parameters import biased, is_population, unquantised
 from hsnn_compiler.reference.loihi_run import LoihiRun
 from hsnn_compiler.reference.loihi_synapse import IntegerSynapse
-from hsnn_compiler.reference.result import Record, Result, join
+from hsnn_compiler.reference.result import Record, Result
 from hsnn_compiler.reference.torch_ops import bind, tensor
 from hsnn_compiler.reference.whole import Repeats, Whole, whole
 
@@ -55,20 +57,22 @@ class LoihiExecutor:
         graph: after ``quantise``, or a raw integer graph (else E0105, for all nodes at once).
         compiles: whether layers run on compiled kernels, which changes no bit; by default where a run is
             long enough to pay for loading them.
+        hosts: makes what runs the stages of the host that lie between two turns of the chip; by default the float
+            executor does.
 
     Attributes:
         functions: of everything without a state, on [n, ...].
         layers: of every node, see `hsnn_compiler.ir.timing.layers`.
         front: what runs on the host in every step before the chip, if anything.
+        middle: the stages of the host behind the chip that feed it again, by the name of each of their nodes.
         windows: of Collects that can be done without the steps of what feeds them.
         in_windows, before_windows: names of the synapse ops in front of these, and of what feeds them, which must wait.
         last_use: by position in `groups`, the signals that nothing after it needs.
     """
 
-    def __init__(self, graph: Graph, compiles: bool | None = None) -> None:
+    def __init__(self, graph: Graph, compiles: bool | None = None, hosts: MakeRunner | None = None) -> None:
         self.graph = graph
         self.compiles = compiles
-        self.groups = groups(graph)
         self.timesteps = graph.timesteps or 1
         self.is_raw = graph.timesteps is None and all(has_time(node) for node in graph.of_kind("Input"))
         self.layers = layers(graph)
@@ -76,6 +80,8 @@ class LoihiExecutor:
         missing = [found for node in graph if node.on_chip for check in checks if (found := check(node))]
         if missing:
             raise HsnnError(missing)
+        self.stages = {} if self.is_raw else stages(graph)
+        self.groups, self.middle = (groups(graph), {}) if self.is_raw else in_turns(graph, self.stages, hosts)
         self.functions: dict[str, Callable[[Tensor], Tensor]] = {}
         self.front = Front(graph) if not self.is_raw and front_nodes(graph) else None
         for node in graph:
@@ -84,7 +90,7 @@ class LoihiExecutor:
                 self.functions[node.name] = IntegerSynapse(
                     quant.integers, node.op, quant.exponent, quant.bits, quant.message_bits
                 )
-            elif not (is_population(node) or node.kind in NO_FUNCTION or self._is_in_front(node)):
+            elif not (is_population(node) or node.kind in NO_FUNCTION or self._is_apart(node)):
                 self.functions[node.name] = bind(node.op, torch.float32)
         self.windows = _windows(graph, self.timesteps)
         self.in_windows = {edge.src for name in self.windows for edge in graph.in_edges(name)}
@@ -97,8 +103,8 @@ class LoihiExecutor:
         self.loops = on_loops(graph, self.groups)
         self.neuron_count = sum(node.type.size for node in graph if node.is_population and node.type)
 
-    def _is_in_front(self, node: Node) -> bool:
-        return self.front is not None and node.name in self.front.inside
+    def _is_apart(self, node: Node) -> bool:
+        return node.name in self.middle or (self.front is not None and node.name in self.front.inside)
 
     @cached_property
     def inlets(self) -> Inlets:
@@ -161,7 +167,7 @@ class LoihiExecutor:
             return done
         fused = FusedLoihi(self, record) if compiles else None
         run = LoihiRun(self, batch, record, reset_interval, fused)
-        given = self._tensors(inputs)
+        given = self.tensors(inputs)
         with torch.no_grad():
             if not self.is_raw:
                 run.advance(given)
@@ -192,67 +198,7 @@ class LoihiExecutor:
         }
         return chain.run(spikes, reset_interval)
 
-    @torch.no_grad()
-    def mantissas(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """What the host writes into the chip, before anything runs there.
-
-        Returns the bias mantissas [samples, ...] int32 of each population that an Encode feeds,
-        constant part included.
-        """
-        fed = [
-            node
-            for node in self.graph
-            if is_population(node) and any(s.kind == "Encode" for s in self.graph.predecessors(node.name))
-        ]
-        before = {
-            name
-            for node in fed
-            for source in self.graph.predecessors(node.name)
-            if source.kind == "Encode"
-            for name in (source.name, *self.graph.ancestors(source.name))
-        }
-        collected: dict[str, list[np.ndarray]] = {node.name: [] for node in fed}
-        for batch, _, _ in batches(self.graph, inputs, BATCH_SIZE):
-            run = LoihiRun(self, len(next(iter(batch.values()))))
-            run.advance(self._tensors(batch), before)
-            for node in fed:
-                collected[node.name].append(run.mantissa(node).to(torch.int32).numpy())
-        return {name: np.concatenate(parts) for name, parts in collected.items()}
-
-    @torch.no_grad()
-    def spike_trains(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        """Spikes that the host sends to the chip, int8 [samples, time, ...] (payloads int32), by node."""
-        names = [node.name for node in spike_sources(self.graph)]
-        trains: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        for batch, _, _ in batches(self.graph, inputs, BATCH_SIZE) if names else ():
-            given = self._tensors(batch)
-            signals = {**given, **(self.front.run(given, ())[0] if self.front else {})}
-            for name in names:
-                trains[name].append(signals[name].transpose(0, 1).numpy())
-        return {name: np.concatenate(parts) for name, parts in trains.items()}
-
-    @torch.no_grad()
-    def complete(self, inputs: Inputs, chip: Mapping[str, np.ndarray]) -> Result:
-        """Outputs for given chip results: what populations put out, [samples, time, ...], e.g. recorded from Lava."""
-        after, waiting = set(), [node.name for node in self.graph.of_kind("Output")]
-        while waiting:
-            name = waiting.pop()
-            if name not in after and name not in chip:
-                after.add(name)
-                waiting += [edge.src for edge in self.graph.in_edges(name)]
-        results = []
-        for batch, done, _ in batches(self.graph, inputs, BATCH_SIZE):
-            size = len(next(iter(batch.values())))
-            signals = {
-                name: torch.from_numpy(np.asarray(array[done - size : done], np.int32)).transpose(0, 1)
-                for name, array in chip.items()
-            }
-            run = LoihiRun(self, size)
-            run.advance({**self._tensors(batch), **signals}, after)
-            results.append(Result(run.result().outputs))
-        return join(results)
-
-    def _tensors(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    def tensors(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """Inputs as the run takes them: float values [batch, ...], or bytes or int32 [time, batch, ...]."""
         if not self.is_raw:
             for node in self.graph.of_kind("Input"):

@@ -78,7 +78,8 @@ class FusedLoihi(FusedRun):
         from hsnn_compiler.kernels import Layer, LoihiNeuron
 
         node, key = fused.node, (fused.node.name, *fused.inside)
-        if len(bias) == 1 and key in self.executor.compiled:
+        is_constant = all(source.kind != "Encode" for source in self.executor.graph.predecessors(node.name))
+        if is_constant and key in self.executor.compiled:
             return self.executor.compiled[key]
         quant = node.quant
         assert isinstance(quant, NeuronQuant)
@@ -86,17 +87,22 @@ class FusedLoihi(FusedRun):
         added = (bias << quant.bias_exp).numpy()
         if len(node.shape) > 1:
             added = np.moveaxis(added, 1, -1).reshape(len(added), *kernel_shape(node.shape))
-        start = np.asarray(quant.v_init)
+        du, dv, start = (_channels_last(value) for value in (quant.du, quant.dv, quant.v_init))
         neuron = LoihiNeuron(
-            quant.du, quant.dv, quant.vth, added if len(bias) > 1 else added[0],
-            np.moveaxis(start, 0, -1) if start.ndim > 1 else start,
-            node.dynamics.reset if node.is_spiking else "zero", node.is_spiking, quant.taken,
+            du, dv, quant.vth, added if len(bias) > 1 else added[0], start,
+            node.dynamics.reset if node.is_spiking else "zero", node.is_spiking,
+            None if quant.taken is None else _channels_last(quant.taken),
         )  # fmt: skip
         synapses = [kernel_synapse(feed, _weights(feed), _quant(feed).exponent) for feed in fused.feeds]
         made = Layer(synapses, neuron, None, np.int32, kernel_shape(node.shape))
-        if len(bias) == 1:
+        if is_constant:
             self.executor.compiled[key] = made
         return made
+
+
+def _channels_last(value: int | np.ndarray) -> np.ndarray:
+    array = np.asarray(value)
+    return np.moveaxis(array, 0, -1) if array.ndim > 1 else array
 
 
 def _quant(feed: Feed) -> WeightQuant:
@@ -132,7 +138,7 @@ def make_plan(executor: LoihiExecutor, record: Collection[Record]) -> FusedPlan:
     populations = [
         n.name
         for n in graph
-        if isinstance(n.quant, NeuronQuant) and n.quant.du >= 0 and (fires_once(n) or not n.is_spiking)
+        if isinstance(n.quant, NeuronQuant) and np.all(np.asarray(n.quant.du) >= 0) and (fires_once(n) or not n.is_spiking)
     ]
     return FusedPlan(graph, executor.groups, populations, record, _unsafe(graph))
 

@@ -28,23 +28,24 @@ class NeuronParameters:
     """Parameters of one population, as Lava's processes take them.
 
     Attributes:
-        du, dv, vth: one per population.
+        du, dv: one per population, or int64 per neuron, broadcastable against [batch, ...].
+        vth: one per population.
         bias: ``bias_mant << bias_exp``, int64, broadcastable against [batch, ...].
         v_init: membrane potential at the start of a sample, int64, broadcastable against [batch, ...].
         reset: ``"zero"`` or ``"subtract"``.
         spikes: whether it puts out spikes, or else its potential.
-        taken: what the reset subtracts; None: ``vth << 6``.
+        taken: what the reset subtracts, one or int64 per neuron; None: ``vth << 6``.
         max_spikes: most spikes of one step; above 1, `reset` is ``"subtract"``, `taken` None and `vth` above 0.
     """
 
-    du: int
-    dv: int
+    du: Tensor | int
+    dv: Tensor | int
     vth: int
     bias: Tensor
     v_init: Tensor | int = 0
     reset: str = "zero"
     spikes: bool = True
-    taken: int | None = None
+    taken: Tensor | int | None = None
     max_spikes: int = 1
 
 
@@ -81,7 +82,7 @@ class Lif:
         self.p, self.shape = parameters, shape
         self.threshold = parameters.vth << STATE_SHIFT
         self.taken = self.threshold if parameters.taken is None else parameters.taken
-        self.forgets, self.holds = parameters.du + 1 == UNITY, parameters.dv == 0
+        self.forgets, self.holds = _all(parameters.du, UNITY - 1), _all(parameters.dv, 0)
         self.counts = parameters.spikes and parameters.max_spikes > 1
         self.dtype = torch.int8 if parameters.spikes and not self.counts else torch.int32
         self.saturated = 0
@@ -144,7 +145,11 @@ def scan(population: Population, current: Tensor, keep: Collection[str] = (), re
     return Scan(output, states)
 
 
-def decay(x: Tensor, factor: int) -> Tensor:
+def _all(parameter: Tensor | int, value: int) -> bool:
+    return bool((torch.as_tensor(parameter) == value).all())
+
+
+def decay(x: Tensor, factor: Tensor | int) -> Tensor:
     """``sgn(x) * (|x| * factor >> 12)``: shrink towards zero."""
     return x.sign() * ((x.abs() * factor) >> DECAY_SHIFT)
 

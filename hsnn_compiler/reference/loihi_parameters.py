@@ -83,13 +83,17 @@ def population(node: Node, bias: Tensor, batch: int, timesteps: int) -> Populati
     assert isinstance(quant, NeuronQuant)
     assert node.dynamics is not None
     reset, most = (node.dynamics.reset, node.dynamics.max_spikes) if node.is_spiking else ("zero", 1)
-    start = torch.as_tensor(quant.v_init)
     return Lif(
         NeuronParameters(
-            quant.du, quant.dv, quant.vth, bias << quant.bias_exp, start, reset, node.is_spiking, quant.taken, most
+            _number(quant.du), _number(quant.dv), quant.vth, bias << quant.bias_exp, _number(quant.v_init), reset,
+            node.is_spiking, None if quant.taken is None else _number(quant.taken), most,
         ),
         shape,
-    )
+    )  # fmt: skip
+
+
+def _number(parameter: int | np.ndarray) -> Tensor | int:
+    return torch.from_numpy(parameter).to(torch.int64) if isinstance(parameter, np.ndarray) else parameter
 
 
 def constant_bias(node: Node) -> Tensor:

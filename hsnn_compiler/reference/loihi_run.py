@@ -21,6 +21,7 @@ from hsnn_compiler.ir.graph import Edge, Node
 from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.quant import STATE_SHIFT, CollectQuant, CurrentQuant, NeuronQuant
 from hsnn_compiler.reference.batches import has_time
+from hsnn_compiler.reference.codes import decode_integers
 from hsnn_compiler.reference.fused import Feed, from_kernel, ways
 from hsnn_compiler.reference.host_calls import run_call
 from hsnn_compiler.reference.loihi_collect import FirstSpikes, collect
@@ -64,6 +65,7 @@ class LoihiRun:
         self.signals: dict[str, Tensor] = {}
         self.populations: dict[str, Population] = {}
         self.tails: dict[Edge | str, Tensor] = {}
+        self.done: set[int] = set()  # stages of the host
         self.kept: dict[Record, list[Tensor]] = {}
         self.outputs: dict[str, list[Tensor]] = {}
         self.clipped: dict[str, int] = {}
@@ -92,14 +94,14 @@ class LoihiRun:
             else:
                 for node in group:
                     if node.name not in self.signals and (nodes is None or node.name in nodes):
-                        self.signals[node.name] = self._evaluate(node)
+                        self._evaluate_one(node)
             for node in group:
                 if node.name in self.signals:
                     steps = max(steps, self._note(node, self.signals[node.name]))
             if nodes is None:
                 for name in last_use.get(position, ()):
                     if name not in self.executor.in_windows | self.executor.before_windows:
-                        del self.signals[name]
+                        self.signals.pop(name, None)  # inside a stage of the host it never was
         self.step += steps
 
     def result(self) -> Result:
@@ -144,6 +146,15 @@ class LoihiRun:
             self.kept[key] = [torch.from_numpy(trace).transpose(0, 1)]
 
     # -- one node, over the whole stretch ---------------------------------------------------------
+
+    def _evaluate_one(self, node: Node) -> None:
+        """A node, or all of the stage of the host that it belongs to."""
+        stage = self.executor.middle.get(node.name)
+        if stage is None:
+            self.signals[node.name] = self._evaluate(node)
+        elif stage.stage.number not in self.done:
+            self.done.add(stage.stage.number)
+            self.signals.update(stage.run(self.signals))
 
     def _evaluate(self, node: Node) -> Tensor:
         if node.kind == "Encode":
@@ -235,7 +246,7 @@ class LoihiRun:
                 return presented
             for edge in edges:
                 self.signals[edge.src] = self._evaluate(self.graph[edge.src])
-        out, saturated = collect(node.op.code, node.quant, add([self.along(edge) for edge in edges]))
+        out, saturated = collect(node.op, node.quant, add([self.along(edge) for edge in edges]))
         self.clipped[node.name] = self.clipped.get(node.name, 0) + saturated
         return out
 
@@ -278,15 +289,14 @@ class LoihiRun:
 
     def _decode(self, node: Node) -> Tensor:
         """Count or read what leaves the chip, in real units; several sources add up."""
-        kind, gain = node.op.kind, node.op.gain
-        total = torch.zeros(())
+        total, whole = torch.zeros(()), 1
         for source in self.graph.predecessors(node.name):
-            value = self.signals[source.name]
-            part = (value[-1] if kind == "last" else value.sum(0)).to(torch.float32)
+            summed, whole = decode_integers(node.op, self.signals[source.name])
+            part = summed.to(torch.float32)
             if isinstance(source.quant, NeuronQuant) and not source.is_spiking:
                 part = part / (source.quant.scale * 2**STATE_SHIFT)
             total = total + part
-        return total * (gain / self.executor.timesteps if kind == "mean" else gain)
+        return total * (node.op.gain / whole)
 
 
 def _samples_first(value: Tensor) -> np.ndarray:

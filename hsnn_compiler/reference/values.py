@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hsnn_compiler.ir.graph import Node
-
 
 def add(parts: list[Tensor]) -> Tensor:
     """Everything that arrives at a port, added up; spikes kept as bytes become integers of 32 bits."""
@@ -28,10 +26,3 @@ def count_events(value: Tensor) -> int:
         return int(value.count_nonzero())
     array = value.numpy()
     return int(np.count_nonzero(array.transpose(np.argsort(array.strides)[::-1])))
-
-
-def decode(node: Node, value: Tensor) -> Tensor:
-    """[time, batch, ...] to [batch, ...]."""
-    kind = node.op.kind
-    out = value[-1] if kind == "last" else value.sum(0) if kind == "sum" else value.mean(0)
-    return out if node.op.gain == 1 else out * node.op.gain

@@ -18,7 +18,7 @@ else:
     import tomli as tomllib
 
 TARGETS = ("loihi2", "loihi2-kapoho-point", "loihi2-hala-point")
-SECTIONS = ("system", "formats", "chip", "core", "energy")
+SECTIONS = ("system", "formats", "chip", "core", "energy", "time", "link")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.infer import infer_types
+from hsnn_compiler.ir.ops import Collect, Decode
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, analog_twin, converted_neurons
 from hsnn_compiler.passes.base import PassContext
 from hsnn_compiler.passes.batchnorm import with_weights
@@ -55,10 +56,10 @@ class Correction:
 
     def _fit(self, graph: Graph, twin: Graph, names: Sequence[str], context: PassContext) -> None:
         feeds = {name: [edge.src for edge in graph.in_edges(name)] for name in names}
-        codes = {name: _code(graph, name) for name in names}
-        values = {name: _values(code, graph.timesteps or 1) for name, code in codes.items()}
+        readers = {name: _reader(graph, name) for name in names}
+        values = {name: _values(reader, graph.timesteps or 1) for name, reader in readers.items()}
         # A bias of its own would be weighed with the spikes by the Collect behind, which has one itself.
-        fits = {name: Regression(graph[name].op, intercept=not code) for name, code in codes.items()}
+        fits = {name: Regression(graph[name].op, intercept=reader is None) for name, reader in readers.items()}
         for trace, wanted in _side_by_side(graph, twin, {s for part in feeds.values() for s in part}, names, context):
             for name, fit in fits.items():
                 got = sum(_mean(trace[source], values[name]) for source in feeds[name])
@@ -166,19 +167,19 @@ def until(graph: Graph, names: Collection[str]) -> Graph:
 # -- what spikes stand for ------------------------------------------------------------------------
 
 
-def _code(graph: Graph, name: str) -> str:
-    """Code of the `Collect` behind a node and before the next populations, or an empty string."""
+def _reader(graph: Graph, name: str) -> Collect | None:
+    """The `Collect` behind a node and before the next populations, if there is one."""
     for following in graph.successors(name):
-        if following.kind == "Collect":
-            return str(following.op.code)
-        if not following.is_population and has_time(following) and (code := _code(graph, following.name)):
-            return code
-    return ""
+        if isinstance(following.op, Collect):
+            return following.op
+        if not following.is_population and has_time(following) and (reader := _reader(graph, following.name)):
+            return reader
+    return None
 
 
-def _values(code: str, steps: int) -> np.ndarray:
+def _values(reader: Collect | None, steps: int) -> np.ndarray:
     """What a spike stands for at each step, [T]: 1/T each, or what the `Collect` that reads it says."""
-    weights, whole = step_weights(code or "rate", steps)
+    weights, whole = step_weights(reader or Decode("mean"), steps)
     return weights.numpy() / whole
 
 

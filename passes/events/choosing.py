@@ -16,7 +16,7 @@ from hsnn_compiler.reference.batches import batches
 from hsnn_compiler.reference.float_executor import FloatExecutor
 from hsnn_compiler.report.table import Cell, Table
 
-CANDIDATES = ("current", "host", "bitplane", "rate", "ttfs", "delta")
+CANDIDATES = ("current", "host", "bitplane", "rate", "ttfs", "delta", "phase")
 COLUMNS = ("encode", "predictions as direct (%)", "messages per sample", "steps per result", "why not")
 NOTES = (
     "Messages: spikes on the chip, spikes sent to it, and values set (one per neuron with an input current); all"

@@ -9,6 +9,7 @@ import nir
 import numpy as np
 
 from hsnn_compiler.diagnostics import refuse
+from hsnn_compiler.ir.crossings import MOST_BITPLANES, wrong_code
 from hsnn_compiler.ir.dynamics import Dynamics, discretize
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
@@ -30,7 +31,6 @@ from hsnn_compiler.passes.events.regions import (
 from hsnn_compiler.passes.one_to_one import one_to_one
 from hsnn_compiler.passes.synapse_chains import dense_weights
 from hsnn_compiler.reference.batches import batches
-from hsnn_compiler.reference.codes import MOST_BITPLANES
 from hsnn_compiler.reference.float_executor import FloatExecutor
 
 WEIGHTLESS = tuple(kind for kind in LINEAR if kind not in SYNAPSE_OPS)
@@ -70,12 +70,12 @@ def as_events(graph: Graph, kind: str, through: str, context: PassContext) -> Gr
         A typed copy.
     """
     steps = graph.timesteps or 1
-    if kind == "bitplane" and steps > MOST_BITPLANES:
+    if wrong := wrong_code(Encode(kind), steps):
         raise refuse(
             "E0471",
-            f"{steps} steps for bit planes",
-            supported=f"at most {MOST_BITPLANES}: one step for each bit of a value",
-            suggestion=f"--timesteps {MOST_BITPLANES} or less, or another --encode",
+            wrong,
+            supported=f"bitplane: at most {MOST_BITPLANES} steps; phase: a multiple of {Encode().period} steps",
+            suggestion="other --timesteps, or another --encode",
         )
     encodes = [node.name for node in graph if is_direct(node)]
     ends = {n.name: edges for n in graph if not _is_inside(n) and (edges := arriving(graph, n.name, ANALOG))}

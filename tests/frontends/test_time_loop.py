@@ -81,10 +81,10 @@ def test_part_of_a_model():
 
     graph = capture(Hybrid(), IMAGE)
     assert [n.name for n in graph] == [
-        "input", "stem.0", "stem.1", "encode", "_0", "_1", "_2", "_3", "_4", "_5", "decode",
-        "encode_2", "_0_2", "_1_2", "decode_2", "add", "head", "output",
+        "input", "stem.0", "stem.1", "snn.encode", "snn.0", "snn.1", "snn.2", "snn.3", "snn.4", "snn.5", "snn.decode",
+        "snn2.encode", "snn2.0", "snn2.1", "snn2.decode", "add", "head", "output",
     ]  # fmt: skip
-    assert graph["_1"].source.module == "snn.body.1"
+    assert graph["snn.1"].source.module == "snn.body.1"
 
 
 def test_body_written_as_code():
@@ -159,10 +159,9 @@ class OneMinus(nn.Module):
 @pytest.mark.parametrize(
     ("model", "code"),
     [
-        (nn.Sequential(nn.Flatten(), LIF()), "E0407"),
-        (nn.Sequential(Direct(2)), "E0407"),
+        (nn.Sequential(nn.Flatten(), LIF()), "E0414"),
         (TimeLoop(OneMinus(), body(), Rate()), "E0407"),
-        (TimeLoop(Direct(2), body(), OneMinus()), "E0407"),
+        (TimeLoop(Direct(2), body(), OneMinus()), "E0406"),
         (TimeLoop(Direct(2), TimeLoop(Direct(2), body(), Rate()), Rate()), "E0407"),
         (
             nn.Sequential(nn.Flatten(), TimeLoop(Direct(2), IF(), Rate()), TimeLoop(Direct(3), IF(), Rate())),

@@ -77,7 +77,7 @@ def test_start_potentials_per_neuron_are_kept_in_text_and_files(tmp_path) -> Non
 @pytest.mark.parametrize(
     ("graph", "what"),
     [
-        (quantised(START[0]), "start potentials of shape [2, 2]"),
+        (quantised(START[0]), "v_init of shape [2, 2]"),
         (quantised(2**23), "24 bits"),
         (quantised(np.full((4, 2, 2), -(2**23))), "24 bits"),
         (quantised(0, vth=0), "threshold of 0"),

@@ -173,7 +173,10 @@ def replay(neuron: FloatNeuron, currents: np.ndarray, dtype: Any, resets: Any = 
 def loihi_replay(neuron: Any, currents: np.ndarray, resets: Any = (), state: Any = None) -> Any:
     """(output, states, population) of the integer executor's neurons, batch first."""
     bias = torch.from_numpy(np.asarray(neuron.bias, np.int64))
-    parameters = NeuronParameters(neuron.du, neuron.dv, neuron.vth, bias, neuron.v_init, neuron.reset, neuron.spiking)
+    du, dv, taken = (
+        value if value is None else torch.from_numpy(np.asarray(value)) for value in (neuron.du, neuron.dv, neuron.taken)
+    )
+    parameters = NeuronParameters(du, dv, neuron.vth, bias, neuron.v_init, neuron.reset, neuron.spiking, taken)
     current = torch.from_numpy(np.ascontiguousarray(currents.astype(np.int64))).transpose(0, 1)
     population = Lif(parameters, tuple(current.shape[1:]))
     if state is not None:

@@ -19,14 +19,20 @@ def neurons(draw, case):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     batch = len(case.inputs[0])
     shape = draw(st.sampled_from([(), case.out_shape[-1:], case.out_shape, (batch, *case.out_shape)]))
+
+    def one_or_each(*values):
+        each = draw(st.sampled_from([(), (), case.out_shape[-1:], case.out_shape]))
+        return rng.choice(values, each) if each else draw(st.sampled_from(values))
+
     return LoihiNeuron(
-        du=draw(st.sampled_from([0, 1, 1000, 4094, 4095])),
-        dv=draw(st.sampled_from([0, 1, 300, 4095, 4096])),
+        du=one_or_each(0, 1, 1000, 4094, 4095),
+        dv=one_or_each(0, 1, 300, 4095, 4096),
         vth=draw(st.sampled_from([0, 10, 3000, 2**17 - 1])),
         bias=rng.integers(-(2**19), 2**19, shape),
         v_init=draw(st.sampled_from([0, 5000, -(2**23) + 1])),
         reset=draw(st.sampled_from(["zero", "subtract"])),
         spiking=draw(st.booleans()),
+        taken=one_or_each(0, 5000, 2**23) if draw(st.booleans()) else None,
     )
 
 
@@ -41,7 +47,7 @@ def check(case: Case, neuron: LoihiNeuron, resets=None, state=None, extra=None):
         np.testing.assert_array_equal(run.v, states["v"])
         np.testing.assert_array_equal(run.output, output)
         np.testing.assert_array_equal(run.state[1], population.v.numpy())
-        assert run.state[0] is None if neuron.du == 4095 else np.array_equal(run.state[0], population.u.numpy())
+        assert run.state[0] is None if np.all(neuron.du == 4095) else np.array_equal(run.state[0], population.u.numpy())
         assert run.saturated == population.saturated
 
 
@@ -114,7 +120,7 @@ def test_a_bias_per_sample_in_a_batch_that_is_cut(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"du": 4096}, {"dv": -1}, {"vth": -1}, {"bias": 2**24}, {"v_init": -(2**24)}, {"reset": "none"}]
+    "change", [{"du": 4096}, {"dv": -1}, {"du": [9, 4096]}, {"dv": [-1, 9]}, {"taken": [0, 2**24]}, {"vth": -1}, {"bias": 2**24}, {"v_init": -(2**24)}, {"reset": "none"}]
 )
 def test_what_loihi_has_not_is_refused(change):
     with pytest.raises(ValueError, match=r"."):

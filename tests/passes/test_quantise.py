@@ -19,6 +19,7 @@ from hsnn_compiler.ir.ops import BatchNorm, ReLU
 from hsnn_compiler.ir.quant import CurrentQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.passes.loihi_format import WeightFormat, bias_exponent, decay_integer, weight_format
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
+from hsnn_compiler.reference.loihi_ends import mantissas
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 from hsnn_compiler.reference.loihi_synapse import lava_dense_weights
 
@@ -112,9 +113,9 @@ def test_several_analog_inputs_together_stay_within_13_bits() -> None:
     graph = net.done("sum")
     after = compile_(graph)
     for size in (1.0, 100.0, -100.0):
-        mantissas = LoihiExecutor(after).mantissas(size * np.abs(data(graph)))["n"]
-        assert mantissas.min() >= -4096
-        assert mantissas.max() <= 4095
+        written = mantissas(LoihiExecutor(after), size * np.abs(data(graph)))["n"]
+        assert written.min() >= -4096
+        assert written.max() <= 4095
     encodes = [n.quant for n in after.of_kind("Encode")]
     assert len(encodes) == 2
     assert all(isinstance(quant, CurrentQuant) for quant in encodes)

@@ -19,8 +19,12 @@ from hsnn_compiler.ir.spec import verify
 from hsnn_compiler.reference.float_executor import FloatExecutor
 
 
-def trains(kind: str, u: float, steps: int) -> list[int]:
+def trains(op: Encode, u: float, steps: int) -> list[int]:
     """The spikes of one value in [0, 1], written down as the definitions say it."""
+    kind = op.kind
+    if kind == "phase":
+        level = round(u * (2**op.period - 1))
+        return [int(bit) for bit in format(level, f"0{op.period}b")] * (steps // op.period)
     if kind == "bitplane":
         level = round(u * (2**steps - 1))
         return [int(bit) for bit in format(level, f"0{steps}b")]
@@ -32,13 +36,14 @@ def trains(kind: str, u: float, steps: int) -> list[int]:
     return [int(t < n) for t in range(steps)]
 
 
-def worth(code: str, steps: int) -> np.ndarray:
+def worth(code: str, steps: int, period: int = 1) -> np.ndarray:
     """What a spike is worth at each step."""
     t = np.arange(steps)
     return {
         "rate": np.full(steps, 1 / steps),
         "ttfs": (steps - t) / steps,
         "bitplane": 2.0 ** (steps - 1 - t) / (2.0**steps - 1),
+        "phase": 2.0 ** -(1 + t % period) * period / steps * 2.0**period / (2.0**period - 1),
     }[code]
 
 
@@ -60,11 +65,12 @@ def test_encoded_values_are_the_spikes_of_their_definition(p: Picks) -> None:
     kind, steps, high = p.choice(EVENT_KINDS), p.integer(1, 16), p.choice([1.0, 0.37, 12.5])
     doubled = p.flag()
     x = high * p.rng().uniform(-1.2, 1.2, (3, 2, 4))
-    graph = chain(steps, (2, 4), Encode(kind, high, doubled))
+    op = Encode(kind, high, doubled, p.divisor(steps))
+    graph = chain(steps, (2, 4), op)
     result = FloatExecutor(graph, torch.float64).run(x)
     u = x / high
     parts = np.concatenate([u, -u], 1) if doubled else u
-    expected = np.array([trains(kind, v, steps) for v in parts.clip(0, 1).ravel()])
+    expected = np.array([trains(op, v, steps) for v in parts.clip(0, 1).ravel()])
     expected = np.moveaxis(expected.reshape(*parts.shape, steps), -1, 1)
     np.testing.assert_array_equal(result.output, expected)
     assert result.spikes == {"n0": expected.sum()}
@@ -77,8 +83,10 @@ def test_collecting_an_encoded_value_gives_its_level(p: Picks) -> None:
     code, steps = p.choice(COLLECT_CODES), p.integer(1, 16)
     x = p.rng().uniform(0, 1, (2, 5))
     bias = p.rng().normal(size=5)
-    result = FloatExecutor(chain(steps, (5,), Encode(code), Collect(code, bias)), torch.float64).run(x)
-    top = 2**steps - 1 if code == "bitplane" else steps
+    k = p.divisor(steps)
+    graph = chain(steps, (5,), Encode(code, period=k), Collect(code, bias, k))
+    result = FloatExecutor(graph, torch.float64).run(x)
+    top = {"bitplane": 2**steps - 1, "phase": 2**k - 1}.get(code, steps)
     assert result.output.shape == (2, steps, 5)
     np.testing.assert_allclose(result.output, np.repeat((np.rint(x * top) / top + bias)[:, None], steps, 1), atol=1e-12)
 
@@ -95,14 +103,15 @@ def test_collect_adds_up_a_window(p: Picks) -> None:
     graph.add(Node("spikes", nir.Threshold(np.zeros(4))), "x")
     graph.add(Node("fc", nir.Linear(weight)), "spikes")
     graph.add(Node("also", nir.Linear(weight[::-1].copy())), "spikes")
-    graph.add(Node("collect", Collect(code, bias)), "fc", "also")
+    k = p.divisor(steps)
+    graph.add(Node("collect", Collect(code, bias, k)), "fc", "also")
     graph.add(Node("y", nir.Output(np.array([2]))), "collect")
     from hsnn_compiler.ir import Coding, TensorType
 
     graph.update("x", type=TensorType((4,), Coding.CURRENT))
     result = FloatExecutor(infer_types(graph), torch.float64).run(x)
     arriving = (x > 0) @ (weight + weight[::-1]).T
-    expected = np.einsum("t,stn->sn", worth(code, steps), arriving) + bias
+    expected = np.einsum("t,stn->sn", worth(code, steps, k), arriving) + bias
     np.testing.assert_allclose(result.output, np.repeat(expected[:, None], steps, 1), atol=1e-12)
 
 

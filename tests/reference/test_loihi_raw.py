@@ -18,6 +18,7 @@ from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.quant import NeuronQuant, SigmaDeltaQuant, WeightQuant
 from hsnn_compiler.ir.types import Coding, TensorType
 from hsnn_compiler.reference import loihi_executor
+from hsnn_compiler.reference.loihi_ends import complete
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 from hsnn_compiler.reference.loihi_sigma_delta import SigmaDeltaParameters, SigmaDeltaPopulation
 from hsnn_compiler.reference.loihi_synapse import IntegerSynapse, lava_dense_weights
@@ -80,7 +81,7 @@ def test_outputs_follow_from_recorded_populations() -> None:
             name: whole.trace[name, "s" if (name, "s") in whole.trace else "v"]
             for name, _ in raw_graphs.signals(raw.graph)
         }
-        assert_same(Result(LoihiExecutor(raw.graph).complete(raw.inputs, chip).outputs), Result(whole.outputs))
+        assert_same(Result(complete(LoihiExecutor(raw.graph), raw.inputs, chip).outputs), Result(whole.outputs))
 
 
 def one_population() -> Graph:

@@ -12,6 +12,17 @@ compat.apply()  # before anything of lava is imported
 from .processes.axon_delay import AxonDelay  # noqa: E402
 from .processes.collector import Collector  # noqa: E402
 from .processes.first_spike import FirstSpike  # noqa: E402
+from .processes.host_stage import (  # noqa: E402
+    Bias,
+    HostStage,
+    Potential,
+    Window,
+    from_lava,
+    host_stage,
+    mantissas,
+    session,
+    to_lava,
+)
 from .processes.place import Place  # noqa: E402
 from .processes.recorder import Recorder  # noqa: E402
 from .processes.sample_bias import SampleBias  # noqa: E402
@@ -21,13 +32,22 @@ from .simulation import Network, simulate  # noqa: E402
 
 __all__ = [
     "AxonDelay",
+    "Bias",
     "Collector",
     "FirstSpike",
+    "HostStage",
     "LavaError",
     "Network",
     "Place",
+    "Potential",
     "Recorder",
     "SampleBias",
     "SoftResetLIF",
+    "Window",
+    "from_lava",
+    "host_stage",
+    "mantissas",
+    "session",
     "simulate",
+    "to_lava",
 ]

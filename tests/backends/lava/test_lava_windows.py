@@ -18,6 +18,7 @@ from window_graphs import random_windows, window_signals
 from hsnn_compiler.backends.lava.emit import emit
 from hsnn_compiler.backends.lava.runner import run_network
 from hsnn_compiler.ir import Graph
+from hsnn_compiler.ir.ops import COLLECT_CODES
 from hsnn_compiler.ir.text import to_text
 from hsnn_compiler.ir.timing import waits
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
@@ -93,7 +94,7 @@ def corners(graph: Graph, x: np.ndarray) -> dict[str, bool]:
         "host neurons": bool(graph["neurons"].type and graph.out_edges("neurons")) if "neurons" in graph else False,
         "doubled channels": graph["events"].op.doubled,
     }
-    found |= {f"collects {code}": any(n.op.code == code for n in collects) for code in ("rate", "ttfs", "bitplane")}
+    found |= {f"collects {code}": any(n.op.code == code for n in collects) for code in COLLECT_CODES}
     return found | {f"{graph['events'].op.kind} events": True}
 
 

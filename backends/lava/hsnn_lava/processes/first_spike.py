@@ -30,18 +30,19 @@ class FirstSpike(AbstractProcess):
                                         v = u + (bias_mant << bias_exp) + (ramp >> 1)
         in the others:                  v = v + ramp
         v = clip(v, +-(2^23 - 1))
-        s_out = v >= interval * ramp
-        v = -interval * ramp   where s_out, so that it does not fire again in this window
+        s_out = v >= steps * ramp
+        v = -steps * ramp   where s_out, so that it does not fire again in this window
 
     For z = (a_in << 6) + (bias_mant << bias_exp) of the first step it fires n steps before the end,
-    n = clip(floor(z / ramp + 1/2), 0, interval). On the chip this is custom neuron microcode.
+    n = clip(floor(z / ramp + 1/2), 0, steps). On the chip this is custom neuron microcode.
 
     Args:
         shape: shape of ``a_in`` and ``s_out``.
         ramp: what the potential grows by in a step.
         bias_mant: bias per neuron (-4096..4095).
         bias_exp: exponent of the bias (0..7).
-        interval: steps of a window.
+        interval: steps from one window to the next.
+        steps: of a window; by default all of the interval.
         offset: a window begins where ``time_step % interval == offset % interval``, ``time_step`` counting from 1.
         name: name of the process, used in messages.
     """
@@ -54,12 +55,16 @@ class FirstSpike(AbstractProcess):
         bias_mant: int | np.ndarray = 0,
         bias_exp: int = 0,
         interval: int,
+        steps: int | None = None,
         offset: int = 0,
         name: str | None = None,
     ) -> None:
+        steps = interval if steps is None else steps
         if ramp < 1 or interval < 1:
             raise ValueError(f"need a ramp and an interval of at least 1; got {ramp}, {interval}")
-        super().__init__(shape=shape, ramp=ramp, bias_exp=bias_exp, interval=interval, offset=offset, name=name)
+        super().__init__(
+            shape=shape, ramp=ramp, bias_exp=bias_exp, interval=interval, steps=steps, offset=offset, name=name
+        )
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         self.v = Var(shape=shape, init=0)
@@ -79,7 +84,7 @@ class PyFirstSpikeModelFixed(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.threshold = proc_params["interval"] * proc_params["ramp"]
+        self.threshold = proc_params["steps"] * proc_params["ramp"]
 
     def run_spk(self) -> None:
         """One step."""

@@ -1,0 +1,98 @@
+"""Host and chip in turns: Lava, with the host's stages as processes of its own, equals the integer reference."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hybrid_models import random_hybrid
+from lava_runs import failures
+from picks import Picks
+
+import hsnn_compiler as hc
+from hsnn_compiler.ir.stages import middle_stages
+from hsnn_compiler.program import Program
+
+pytestmark = pytest.mark.usefixtures("lava")
+SAMPLES = 3
+WITHOUT_TORCH = """
+import runpy, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "hsnn_compiler"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def compiled(seed: int, samples: str = "pipelined") -> tuple[Program, np.ndarray]:
+    model, x = random_hybrid(Picks.seeded(seed))
+    return hc.compile(model, calibration=x, example=x[:1], samples=samples), x
+
+
+def assert_equal_on_lava(program: Program, x: np.ndarray, directory: Path) -> None:
+    """Spikes, u and v of all populations, and the outputs."""
+    program.save(directory)
+    record = [(name, variable) for name in program.populations for variable in program.graph[name].states + "s"]
+    wanted = program.simulate(x[:SAMPLES], record=record)
+    found = program.simulate(x[:SAMPLES], backend="lava", record=record, deadline_s=120)
+    for key, trace in wanted.trace.items():
+        np.testing.assert_array_equal(found.trace[key], trace, err_msg=str(key))
+    for name, output in wanted.outputs.items():
+        np.testing.assert_array_equal(found.outputs[name], output)
+
+
+@pytest.mark.parametrize("samples", ["pipelined", "serial"])
+@pytest.mark.parametrize("seed", [4, 12])
+def test_a_few(seed: int, samples: str, tmp_path: Path) -> None:
+    """With the real child process; both ways of sending samples give the same, as the reference does not know them."""
+    program, x = compiled(seed, samples)
+    assert_equal_on_lava(program, x, tmp_path / "bundle")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("fast_lava")
+def test_many(tmp_path: Path) -> None:
+    """All that fail are named by their seed."""
+    turns = []
+
+    def check(seed: int) -> None:
+        program, x = compiled(seed, "serial" if seed % 4 == 0 else "pipelined")
+        turns.append(len(middle_stages(program.graph)))
+        assert_equal_on_lava(program, x, tmp_path / str(seed))
+
+    wrong = failures(range(10, 40), check)
+    assert not wrong, wrong
+    assert sum(turn > 0 for turn in turns) >= 15
+    assert max(turns) >= 2
+
+
+def test_a_bundle_runs_without_torch(tmp_path: Path) -> None:
+    program, x = compiled(4)
+    program.save(tmp_path / "bundle")
+    np.savez(tmp_path / "x.npz", x=x[:SAMPLES])
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "bundle" / "run.py"), str(tmp_path / "x.npz")]
+    # Only the bundle's own folder, as where hsnn-compiler is not installed.
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "bundle")}
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out.npz")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = program.simulate(x[:SAMPLES]).outputs
+    found = np.load(tmp_path / "out.npz")
+    for name, output in wanted.items():
+        np.testing.assert_allclose(found[name], output, atol=1e-5)
