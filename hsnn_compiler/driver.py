@@ -57,7 +57,7 @@ def compile(  # noqa: A001
     max_spikes: int = 1,
     encode: str = "current",
     samples: str = "pipelined",
-    objective: str = "chip",
+    objective: str = "auto",
     max_crossings: int | None = None,
     labels: Any = None,
     accuracy_drop: float = ACCURACY_DROP,

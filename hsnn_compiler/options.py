@@ -18,8 +18,9 @@ CODINGS = ("rate", "ttfs")
 ENCODINGS = ("current", "host", "bitplane", "rate", "ttfs", "delta", "phase", "auto")
 
 SAMPLES = ("pipelined", "serial")
-OBJECTIVES = ("chip", "energy", "latency", "cores")
-"""As much on the chip as can be, with as few crossings; or as little of the estimate of these as can be."""
+OBJECTIVES = ("auto", "chip", "energy", "latency", "cores")
+"""As much on the chip as can be, then with as little sent as can be (``auto`` lists alternatives only where host and
+chip take turns); or the least energy or latency by an estimate; or as much on the chip as its cores hold."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Options:
     max_spikes: int = 1
     encode: str = "current"
     samples: str = "pipelined"
-    objective: str = "chip"
+    objective: str = "auto"
     max_crossings: int | None = None
     accuracy_drop: float | None = None
     batch_size: int = 128

@@ -16,11 +16,10 @@ from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import ACTIVATIONS, Decode, Encode, FirstSpike, NoOp
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import LOSSY, Pass, PassContext, PassResult, count, listing
-from hsnn_compiler.passes.partition import neuron_reason
+from hsnn_compiler.passes.partition import DEFAULT_TIMESTEPS, neuron_reason
 from hsnn_compiler.passes.trained import other_levels, trained_end, trained_timesteps
 from hsnn_compiler.passes.ttfs import WHY_FIRST_SPIKE, collect_first_spikes, values_instead_of_windows
 
-DEFAULT_TIMESTEPS = 16
 SCALE_SUFFIX = ".scale"
 
 

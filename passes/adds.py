@@ -11,7 +11,7 @@ import numpy as np
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.passes.activations import channel_shape
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count, listing
-from hsnn_compiler.passes.decodes import read_populations, sums_of_spikes
+from hsnn_compiler.passes.decodes import behind_branches, read_populations
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class MergeAdds(Pass):
     """Connect what an addition on the chip sums directly to what it feeds; synapses add up there.
 
     Edges into one port add up. What reaches the same node twice is scaled by two instead. A sum of spikes that
-    leaves the chip is one of decoded values, on the host, where a part of it goes through weightless ops.
+    leaves the chip through weightless ops is one of decoded values, on the host.
     """
 
     name: ClassVar[str] = "merge-adds"
@@ -32,9 +32,9 @@ class MergeAdds(Pass):
         for node in adds:
             _merge(graph, node)
         notes = [f"merged {count(len(adds), 'addition')} into the neurons they feed"] if adds else []
-        leaving = sums_of_spikes(graph)
+        leaving = behind_branches(graph)
         for name in leaving:
-            notes.append(f"{name}: a sum on the host, behind {listing(read_populations(graph, name))}")
+            notes.append(f"{name}: on the host, {listing(read_populations(graph, name))}")
         return PassResult(graph, bool(adds or leaving), tuple(notes))
 
 

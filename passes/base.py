@@ -58,7 +58,7 @@ class PassContext:
     max_spikes: int = 1
     encode: str = "current"
     samples: str = "pipelined"
-    objective: str = "chip"
+    objective: str = "auto"
     max_crossings: int | None = None
     batch_size: int = 128
     progress: Progress = no_progress

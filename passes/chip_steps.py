@@ -13,29 +13,22 @@ from hsnn_compiler.ir.payloads import MAX_SPIKES, sends_counts
 
 
 def taken_at_a_spike(step: StepCoefficients) -> float:
-    """What a reset by subtraction takes at once, in thresholds.
+    """What a reset by subtraction takes at once, in thresholds: at most, where the decays of neurons differ.
 
     One that acts at the end of the next step, ``v' = beta v + I - theta``, is one of ``theta / beta`` at the
     spike: ``beta (v - theta / beta) + I``. So it is for snnTorch's neurons.
     """
     late = step.reset == "subtract" and step.reset_at == "after"
-    return float(1 / step.decay.flat[0]) if late and step.decay.flat[0] > 0 else 1.0
+    fastest = float(step.decay.min())
+    return 1 / fastest if late and fastest > 0 else 1.0
 
 
 def beyond_the_chip(step: StepCoefficients) -> Iterator[tuple[str, str, str, str]]:
     """All that the chip cannot do: code, what was found, what is supported, and what to try with a NIR file."""
     for what, array in (("decay", step.decay), ("current_decay", step.current_decay)):
-        if array is None:
-            continue
-        if not np.all(array == array.flat[0]):
-            yield (
-                "E0445",
-                f"{what} differs between the neurons of one population",
-                f"one {what} per population",
-                (f"--dynamics {what}=, or train with one value per population"),
-            )
-        if np.any(array < 0) or np.any(array > 1):
-            yield "E0453", f"a {what} of {array.flat[0]:.4g} per step", "0 to 1", "a smaller --dt"
+        wrong = np.zeros(0) if array is None else array[(array < 0) | (array > 1)]
+        if wrong.size:
+            yield "E0453", f"a {what} of {wrong[0]:.4g} per step", "0 to 1", "a smaller --dt"
     if not step.current_first:
         yield (
             "E0453",
@@ -84,7 +77,7 @@ def step_findings(node: Node, step: StepCoefficients, has_constant_input: bool) 
         has_constant_input: whether a bias or an analog input reaches it, which the chip adds to the potential.
     """
     found = [(code, text, supported) for code, text, supported, _ in beyond_the_chip(step)]
-    if step.reset == "value" and step.threshold is not None:
+    if step.reset == "value" and step.threshold is not None and np.any(step.v_reset):
         found.append(("E0444", "reset to a value", "reset to zero, reset by subtraction"))
     through_current = has_constant_input or (step.current_leak is not None and bool(np.any(step.current_leak)))
     if step.current_decay is not None and through_current:

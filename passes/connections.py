@@ -9,6 +9,7 @@ import nir
 import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.ir.dynamics import discretize
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.ops import FirstSpike, bias_of, threshold_of
 from hsnn_compiler.ir.types import Placement
@@ -25,9 +26,9 @@ class LowerConnections(Pass):
 
     A synapse op with several inputs is split, one per input (only the first keeps the bias); one with
     several outputs is copied per output; neurons that feed neurons directly get one-to-one synapses
-    of weight 1; layers of weights without neurons between become one. Thresholds that differ within a
-    population are divided out of the incoming weights and biases, because the chip has one threshold per
-    population: theta -> 1, W -> W / theta.
+    of weight 1; layers of weights without neurons between become one. Thresholds and input gains that differ within
+    a population are put into the incoming weights and biases, because the chip has one threshold per population, and
+    no gains: theta -> 1, gain -> 1, W -> W gain / theta.
     """
 
     name: ClassVar[str] = "lower-connections"
@@ -41,14 +42,16 @@ class LowerConnections(Pass):
         graph, merged = merge_chains(graph)
         stuck = [node for node in graph if node.is_synapse and node.on_chip and _feeds_no_neuron(graph, node)]
         findings = tuple(_two_synapses_in_a_row(node) for node in stuck)
-        equalised = [] if stuck else [n.name for n in graph if n.is_spiking and n.on_chip and equalise(graph, n)]
+        neurons = [] if stuck else [n for n in graph if n.is_population and n.on_chip]
+        equalised = [n.name for n in neurons if equalise(graph, n)]
         notes = []
         if changed:
             notes.append(f"{count(changed, 'connection')} given synapses of their own")
         if merged:
             notes.append(f"{count(merged, 'layer')} of weights merged into the next, with no neurons between")
         if equalised:
-            notes.append(f"thresholds per channel divided into the weights of {count(len(equalised), 'population')}")
+            populations = count(len(equalised), "population")
+            notes.append(f"thresholds or gains that differ put into the weights of {populations}")
         return PassResult(graph, bool(notes), tuple(notes), findings)
 
 
@@ -106,27 +109,31 @@ def _several_outputs(graph: Graph) -> int:
 
 
 def equalise(graph: Graph, node: Node) -> bool:
-    """Divide thresholds that differ within a population out of everything that arrives; True if they did."""
-    theta, dynamics = threshold_of(node.op), node.dynamics
-    if theta.size == 1 or np.all(theta == theta.flat[0]):
+    """Put thresholds and gains that differ within a population into everything that arrives; True if they did."""
+    dynamics = node.dynamics
+    step = None if dynamics is None else discretize(node.op, dynamics)
+    theta = threshold_of(node.op) if node.is_spiking else np.ones(1)
+    gain = np.ones(1) if step is None else step.gain * (1.0 if step.w_in is None else step.w_in)
+    theta, gain = (array if np.any(array != array.flat[0]) else np.ones(1) for array in (theta, gain))
+    if theta.size == gain.size == 1:
         return False
-    if not is_per_channel(theta) and _behind_synapses(graph, node):
+    factor = gain / theta
+    if not is_per_channel(factor) and _behind_synapses(graph, node):
         return False  # weights of a convolution are the same at every pixel; quantise refuses
     for edge in graph.in_edges(node.name):
-        _divide(graph, edge, theta)
-    if dynamics is None:
+        _multiply(graph, edge, factor)
+    if dynamics is None or step is None:
         graph.update(node.name, op=FirstSpike(np.ones_like(theta)))
         return True
-    fields = {name: getattr(node.op, name) for name in ("v_reset", "v_leak") if hasattr(node.op, name)}
-    op = type(node.op)(
-        **{
-            **vars_of(node.op),
-            **{name: value / theta for name, value in fields.items()},
-            "v_threshold": np.ones_like(theta),
-        }
-    )
-    leak = None if dynamics.leak is None else dynamics.leak / theta
-    graph.update(node.name, op=op, dynamics=replace(dynamics, v_init=dynamics.v_init / theta, leak=leak))
+    fields = {name: getattr(node.op, name) / theta for name in ("v_reset", "v_leak") if hasattr(node.op, name)}
+    if theta.size > 1:
+        fields["v_threshold"] = np.ones_like(theta)
+    changes: dict[str, Any] = {"v_init": dynamics.v_init / theta}
+    if dynamics.leak is not None:
+        changes["leak"] = dynamics.leak / theta
+    if gain.size > 1:  # v is what it was, over theta; the contract's u becomes what gain u was
+        changes |= {"gain": 1.0, "current_gain": None if step.w_in is None else 1.0}
+    graph.update(node.name, op=type(node.op)(**{**vars_of(node.op), **fields}), dynamics=replace(dynamics, **changes))
     return True
 
 
@@ -135,18 +142,18 @@ def _behind_synapses(graph: Graph, node: Node) -> bool:
     return any(source.is_synapse or source.kind == "Collect" for source in sources)
 
 
-def _divide(graph: Graph, edge: Edge, theta: np.ndarray) -> None:
-    """Divide what comes along an edge on the chip: weights, what is collected, or what the host presents."""
-    source, factor = graph[edge.src], 1 / theta.reshape(-1)
+def _multiply(graph: Graph, edge: Edge, factor: np.ndarray) -> None:
+    """Multiply what comes along an edge on the chip: weights, what is collected, or what the host presents."""
+    source, rows = graph[edge.src], factor.reshape(-1)
     if source.is_synapse:
         bias = bias_of(source.op)
-        weight = scale_rows(np.asarray(source.op.weight, np.float64), factor)
-        op = nir.Linear(weight) if bias is None else with_weights(source.op, weight, bias * factor)
+        weight = scale_rows(np.asarray(source.op.weight, np.float64), rows)
+        op = nir.Linear(weight) if bias is None else with_weights(source.op, weight, bias * rows)
         graph.update(source.name, op=op)
     elif source.kind == "Collect":
-        graph.update(source.name, op=replace(source.op, bias=source.op.bias / theta))
+        graph.update(source.name, op=replace(source.op, bias=source.op.bias * factor))
         for feed in graph.in_edges(source.name):
-            _divide(graph, feed, theta)
+            _multiply(graph, feed, factor)
     elif source.kind == "Encode":
         if len(graph.out_edges(source.name)) > 1:  # the others take the input as it is
             own = source.with_(name=graph.unique(f"{source.name}.{edge.dst}"))
@@ -156,9 +163,9 @@ def _divide(graph: Graph, edge: Edge, theta: np.ndarray) -> None:
             source = own
         scale = Node(
             graph.unique(f"{edge.dst}.normalise"),
-            nir.Scale(1 / theta),
+            nir.Scale(factor),
             source=graph[edge.dst].source,
-            placement=Placement("host", "thresholds differ per channel: divided out"),
+            placement=Placement("host", "thresholds or gains differ: put into the input"),
         )
         graph.insert_on(graph.in_edges(source.name)[0], scale)
 

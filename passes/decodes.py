@@ -37,12 +37,13 @@ def read_populations(graph: Graph, name: str) -> list[str]:
     return _Reading(graph, graph[name], between).run()
 
 
-def sums_of_spikes(graph: Graph) -> list[str]:
-    """Names of Decodes behind sums of which a part goes through weightless ops, see `read_populations`."""
+def behind_branches(graph: Graph) -> list[str]:
+    """Names of Decodes behind weightless ops at which ways join or part, see `read_populations`."""
     found = []
     for node in graph.of_kind("Decode"):
-        between = _between(graph, node.name) or ()
-        if any(len(graph.in_edges(name)) > 1 for name in (*between, *([node.name] if between else []))):
+        between = _between(graph, node.name) or set()
+        joins = any(len(graph.in_edges(name)) > 1 for name in (node.name, *between))
+        if between and (joins or any(len(graph.out_edges(name)) > 1 for name in between)):
             found.append(node.name)
     return found
 
@@ -108,8 +109,10 @@ class _Reading:
 
     def __init__(self, graph: Graph, decode: Node, between: set[str]) -> None:
         self.graph, self.decode, self.between = graph, decode, between
-        inside = between | {decode.name}
-        self.own = {name for name in between if all(edge.dst in inside for edge in graph.out_edges(name))}
+        self.own = {decode.name}  # nothing else needs it
+        for node in reversed(graph.topological()):
+            if node.name in between and all(edge.dst in self.own for edge in graph.out_edges(node.name)):
+                self.own.add(node.name)
         self.is_used = False
         self.made: dict[str, str] = {}  # by op, its result on the host
         self.moved: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,23 +10,33 @@ from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.ops import ACTIVATIONS
 from hsnn_compiler.ir.spec import runs_on
+from hsnn_compiler.ir.stages import middle_stages
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, listing
 from hsnn_compiler.passes.direct import LINEAR
+from hsnn_compiler.passes.partitioning.choosing import Chosen, choose, weightless, workload_of
+from hsnn_compiler.passes.partitioning.objectives import solve_for
 from hsnn_compiler.passes.step_partition import CONSTANT, PINNED, constants, costs, on_host, unreadable_potentials
+from hsnn_compiler.passes.trained import trained_timesteps
+from hsnn_compiler.report.table import Table
 
+DEFAULT_TIMESTEPS = 16
+"""Of converted networks, where neither the user nor trained levels say."""
+ALONE = "neurons that would be on the chip without any weights: not worth a turn"
 _CROSSINGS = ("Input", "Output", "Encode", "Decode")
 
 
 @dataclass(frozen=True)
 class Partition(Pass):
-    """Put every node on the host or the chip.
+    """Put every node on the host or the chip, as much on the chip as it can run, or what costs least.
 
-    An op the chip cannot run goes to the host. If activations that become neurons follow it, everything before it
-    goes to the host too; otherwise everything after it does: one chip segment between two host segments.
+    Nodes have a cost on either side, crossings cost too, and the cheapest assignment is a minimum cut between host and
+    chip (Stone 1977; `partitioning`). An op the chip cannot run is on the host at any price. The objective ``auto``
+    is ``chip``, as much as can be on the chip: then host and chip take turns around what has to be on the host, and
+    every turn of the host costs a window of T steps.
     Where the graph has time, values are on the host; of what happens in every step, the host gets what the chip cannot
-    run, what feeds that with currents and what gets currents from it, neurons included (`step_partition`): host and
-    chip take turns, and every turn of the host costs a window. ``--layer NAME:place=host`` pins a node.
+    run, what feeds that with currents and what gets currents from it, neurons included (`step_partition`).
+    ``--layer NAME:place=host`` (or ``chip``) pins a node.
     """
 
     name: ClassVar[str] = "partition"
@@ -38,32 +49,82 @@ class Partition(Pass):
         target = context.target.family
         timed = graph.timesteps is not None
         blockers = {node.name: why for node in graph if (why := _obstacle(graph, node, context, target))}
-        host, findings = _with_steps(graph, blockers) if timed else _values(graph, blockers, context)
+        tables: tuple[Table, ...] = ()
+        late = _late_edges(graph)
+        findings: list[Finding] = []
+        if timed:
+            host, findings = _with_steps(graph, blockers)
+            if _wants_choice(context):
+                chosen = self._chosen(graph, context, host, None)
+            elif not late and middle_stages(_placed(graph, host)):
+                chip = frozenset(node.name for node in graph if node.name not in host and not _is_value(node))
+                chosen = self._chosen(graph, context, host, chip)
+            else:
+                chosen = Chosen(host, ())
+            host, tables = chosen.host | host, chosen.tables
+        elif blockers or _wants_choice(context):
+            chosen = self._chosen(graph, context, blockers, None)
+            host, tables = chosen.host | blockers, chosen.tables
+            findings = _turns(graph, host, blockers, context)
+        else:
+            host = {}
         findings += _obstacles_to_pins(context, blockers)
-        findings += _late_edges(graph)
+        findings += late
         active = {n.name for n in graph if _becomes_neurons(n, timed)} - host.keys()
         if not active and not any(finding.is_error for finding in findings):
             findings.append(_nothing_for_the_chip(blockers))
-        placed = graph.copy()
-        for node in graph:
-            placed.update(node.name, placement=_place(node, host, timed))
-        return PassResult(placed, True, _notes(placed), tuple(findings))
+        placed = _placed(graph, host)
+        return PassResult(placed, True, _notes(placed), tuple(findings), tables)
+
+    def _chosen(
+        self, graph: Graph, context: PassContext, obstacles: Mapping[str, str], chip: frozenset[str] | None
+    ) -> Chosen:
+        """By the objective, with everything that has to be on the host there."""
+        pinned = frozenset(n for n, o in context.layers.items() if o.get("place") == "chip" and n not in obstacles)
+        converted = (n.op for n in graph.of_kind(*ACTIVATIONS) if n.name not in obstacles)
+        trained = None if graph.timesteps else trained_timesteps(converted, context.max_spikes)
+        steps = graph.timesteps or context.timesteps or trained or DEFAULT_TIMESTEPS
+        work = workload_of(graph, context, obstacles, pinned, steps)
+        if context.objective == "auto" and chip is None:
+            alone = weightless(work, solve_for(work, "chip", context.max_crossings)[1].chip) - pinned
+            rest = workload_of(graph, context, {**dict.fromkeys(alone, ALONE), **obstacles}, pinned, steps)
+            if alone and solve_for(rest, "chip", context.max_crossings)[1].chip:
+                work = rest
+        objective = "chip" if context.objective == "auto" else context.objective
+        return choose(work, context, objective, _placed, chip)
 
 
-def _values(graph: Graph, blockers: dict[str, str], context: PassContext) -> tuple[dict[str, str], list[Finding]]:
-    """What of a graph without time runs on the host, each with its reason."""
-    active = {n.name for n in graph if n.kind in ACTIVATIONS and n.name not in blockers}
-    host: dict[str, str] = {}
-    findings: list[Finding] = []
-    before = {name for name in blockers if graph.descendants(name) & active}
-    for name, why in blockers.items():
-        host[name] = why
-        others = graph.ancestors(name) if name in before else graph.descendants(name)
-        for other in others:
-            host.setdefault(other, f"{'before' if name in before else 'after'} {name}, which runs on the host")
-        if name in before and not graph.descendants(name) & before:  # the last of a chain takes them all
-            findings += _left_on_the_host(graph, graph[name], context)
-    return host, findings
+def _wants_choice(context: PassContext) -> bool:
+    """Whether the user asks for more than as much on the chip as can be."""
+    return context.objective != "auto" or context.max_crossings is not None
+
+
+def _is_value(node: Node) -> bool:
+    return node.type is not None and not node.type.coding.per_step
+
+
+def _placed(graph: Graph, host: Mapping[str, str]) -> Graph:
+    """The graph with these nodes on the host, each for its reason."""
+    placed = graph.copy()
+    for node in graph:
+        placed.update(node.name, placement=_place(node, host, graph.timesteps is not None))
+    return placed
+
+
+def _turns(graph: Graph, host: Mapping[str, str], blockers: Mapping[str, str], context: PassContext) -> list[Finding]:
+    """Say so where an obstacle lies between two turns of the chip, or keeps layers of weights from it."""
+    chip = {node.name for node in graph if node.name not in host and node.kind in ACTIVATIONS}
+    findings = []
+    before = {name for name in blockers if graph.descendants(name) & chip and not graph.ancestors(name) & chip}
+    for name in blockers:
+        if context.layer(name, "place", "") == "host":
+            continue
+        if graph.ancestors(name) & chip and graph.descendants(name) & chip:
+            message = f"{_called(graph[name])} lies between neurons: the host takes a turn, one window of T steps more"
+            findings.append(_of_obstacle(graph[name], "W0431", message))
+        elif graph.descendants(name) & chip and not graph.descendants(name) & before:  # the last of a chain
+            findings += _left_on_the_host(graph, graph[name], host)
+    return findings
 
 
 def _with_steps(graph: Graph, blockers: dict[str, str]) -> tuple[dict[str, str], list[Finding]]:
@@ -109,7 +170,7 @@ def _obstacle(graph: Graph, node: Node, context: PassContext, target: str) -> st
     return ""
 
 
-def _place(node: Node, host: dict[str, str], timed: bool) -> Placement:
+def _place(node: Node, host: Mapping[str, str], timed: bool) -> Placement:
     if node.kind in ("Input", "Output", "Decode"):
         return Placement("host", "the network's ends are on the host")
     if node.name in host:
@@ -130,22 +191,20 @@ def _place(node: Node, host: dict[str, str], timed: bool) -> Placement:
     return Placement("chip", "linear, folded into its neighbours")
 
 
-def _left_on_the_host(graph: Graph, node: Node, context: PassContext) -> list[Finding]:
-    """Say so when an obstacle takes weight layers with it that could have been on the chip."""
+def _left_on_the_host(graph: Graph, node: Node, host: Mapping[str, str]) -> list[Finding]:
+    """Say so when an obstacle keeps weight layers before it on the host."""
     layers = [other for other in graph if other.is_synapse]
-    taken = [layer.name for layer in layers if layer.name in graph.ancestors(node.name)]
-    if not taken or context.layer(node.name, "place", "") == "host":
+    taken = [layer.name for layer in layers if layer.name in graph.ancestors(node.name) and layer.name in host]
+    if not taken:
         return []
-    way_out = "AvgPool2d runs on the chip" if node.kind == "MaxPool2d" else "ReLU runs on the chip"
-    return [
-        Finding(
-            "W0434",
-            f"{_called(node)} keeps {len(taken)} of {len(layers)} weight layers on the host: {listing(taken)}",
-            node=node.name,
-            source=node.source,
-            suggestion=f"{way_out}; or move {node.name} to the end of the model",
-        )
-    ]
+    message = f"{_called(node)} keeps {len(taken)} of {len(layers)} weight layers on the host: {listing(taken)}"
+    return [_of_obstacle(node, "W0434", message)]
+
+
+def _of_obstacle(node: Node, code: str, message: str) -> Finding:
+    way_out = f"move {node.name} to the end of the model; or --max-crossings 2 for one turn of the chip"
+    suggestion = f"AvgPool2d runs on the chip; or {way_out}" if node.kind == "MaxPool2d" else way_out
+    return Finding(code, message, node=node.name, source=node.source, suggestion=suggestion)
 
 
 def _called(node: Node) -> str:

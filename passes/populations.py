@@ -20,6 +20,7 @@ from hsnn_compiler.passes.chip_steps import step_findings, taken_at_a_spike
 from hsnn_compiler.passes.collecting import CURRENT_MARGIN, Collected, present_encodes, presentable
 from hsnn_compiler.passes.connections import vars_of
 from hsnn_compiler.passes.loihi_format import (
+    DECAY_UNITY,
     EXPONENT_MAX,
     MANTISSA_MAX,
     STATE_MAX,
@@ -29,6 +30,7 @@ from hsnn_compiler.passes.loihi_format import (
     current_decay_integer,
     decay_integer,
     late_reset,
+    one_or_each,
     weight_format,
 )
 from hsnn_compiler.passes.one_to_one import is_per_channel
@@ -62,7 +64,7 @@ class Population:
         self.synapses = [source for source in sources if source.is_synapse]
         self.encodes = [source for source in sources if source.kind == "Encode"]
         self.step = discretize(node.op, node.dynamics)
-        self.decay, self.gain, self.theta, self.current_decay = self._scalars()
+        self.gain, self.theta = self._scalars()
         payloads = {s.name: largest_payload(graph, graph.predecessors(s.name)[0]) for s in self.synapses}
         self.message_bits = {name: message_bits(payload) for name, payload in payloads.items()}
         self.bias = self._total_bias()
@@ -86,7 +88,7 @@ class Population:
         mantissa = np.rint(self.bias * unit / 2**bias_exp).astype(np.int32)
         # Constants per channel go on as the bias of the first synapses; others have no place but the leak.
         leak = mantissa * 2.0**bias_exp / unit
-        through_synapses = bool(self.synapses) and self.current_decay is None and is_per_channel(leak)
+        through_synapses = bool(self.synapses) and self.step.current_decay is None and is_per_channel(leak)
         self._replace_synapses(scale, exponent, leak / self.gain if through_synapses else np.zeros(1))
         present_encodes(self.graph, self.encodes, self.ranges, bias_exp, scale * self.gain, mantissa)
         self.collected.replace(scale * self.gain)
@@ -101,7 +103,8 @@ class Population:
             default=math.inf,
         )
         if self.collected:
-            room = presentable(self.constant, self.steps, self.decay, self.gain, self.collected.largest, self.theta)
+            slowest = float(self.step.decay.max())
+            room = presentable(self.constant, self.steps, slowest, self.gain, self.collected.largest, self.theta)
             room = min(room, fits, VTH_MAX / self.theta if self.theta else math.inf)
             fits = self.collected.largest_scale(room * self.gain) / self.gain
         fits, exponent = self._within_range(fits)
@@ -181,8 +184,10 @@ class Population:
     ) -> None:
         unit = scale * 2**STATE_SHIFT
         v_init = self._start(unit)
-        du = current_decay_integer(self.current_decay or 0.0)
-        dv = decay_integer(self.decay)
+        current = self.step.current_decay
+        each_du = current_decay_integer(0.0 if current is None else self._whole(current))
+        each_dv = decay_integer(self._whole(self.step.decay))
+        du, dv = (one_or_each(each, self.node.shape) for each in (each_du, each_dv))
         taken = late_reset(taken_at_a_spike(self.step), vth, dv) if self.step.reset == "subtract" else None
         quant = NeuronQuant(du, dv, vth, v_init, mantissa, bias_exp, scale, taken)
         changes: dict[str, Any] = {}
@@ -194,10 +199,11 @@ class Population:
             **{
                 **vars(self.dynamics),
                 "integrator": "none",
-                "decay": 1 - dv / 4096,
+                "reset": "zero" if self.step.reset == "value" else self.dynamics.reset,
+                "decay": _number(1 - each_dv / DECAY_UNITY),
                 "gain": float(self.step.gain.flat[0]),
                 "current_gain": None if self.step.w_in is None else float(self.step.w_in.flat[0]),
-                "current_decay": None if self.current_decay is None else 1 - (du + 1) / 4096,
+                "current_decay": None if current is None else _number(1 - (each_du + 1) / DECAY_UNITY),
                 "leak": leak if leak is not None and leak.any() else None if self.dynamics.leak is None else 0.0,
                 "v_init": v_init / unit,
                 "threshold_test": ">",
@@ -217,27 +223,19 @@ class Population:
                 f"a start potential of {np.abs(wanted).max() / unit:.4g}, far from the threshold",
                 supported=f"up to {STATE_MAX / unit:.4g}",
             )
-        if np.all(wanted == wanted.flat[0]):
-            return int(wanted.flat[0])
-        return np.broadcast_to(wanted, self.node.shape).astype(np.int32)
+        return one_or_each(wanted, self.node.shape)
 
     def _whole(self, array: np.ndarray) -> np.ndarray:
         """A coefficient of the step as it broadcasts against the population's shape."""
         return array.reshape((1,) * len(self.node.shape)) if array.size == 1 else array
 
-    def _scalars(self) -> tuple[float, float, float | None, float | None]:
-        """Decay, input gain, threshold and current decay: one each, or E0445."""
+    def _scalars(self) -> tuple[float, float | None]:
+        """Input gain and threshold: one each, or E0445. (`lower-connections` made them one where weights can be.)"""
         step: StepCoefficients = self.step
         constant = bool(self.encodes) or any(np.any(bias_of(s.op)) for s in self.synapses if bias_of(s.op) is not None)
         if findings := step_findings(self.node, step, constant):
             raise HsnnError(findings)
-        values = {
-            "decay": step.decay,
-            "gain": step.gain,
-            "threshold": step.threshold,
-            "current_decay": step.current_decay,
-            "w_in": step.w_in,
-        }
+        values = {"gain": step.gain, "threshold": step.threshold, "w_in": step.w_in}
         scalars: dict[str, float | None] = {}
         for what, array in values.items():
             if array is not None and not np.all(array == array.flat[0]):
@@ -251,7 +249,12 @@ class Population:
         gain = float(scalars["gain"] or 0) * float(1 if scalars["w_in"] is None else scalars["w_in"])
         if gain <= 0:
             raise self._refuse("E0445", f"an input gain of {gain}", supported="positive gains")
-        return float(scalars["decay"] or 0), gain, scalars["threshold"], scalars["current_decay"]
+        return gain, scalars["threshold"]
 
     def _refuse(self, code: str, message: str, **more: str) -> HsnnError:
         return HsnnError(Finding(code, message, node=self.node.name, source=self.node.source, **more))
+
+
+def _number(array: np.ndarray) -> float | np.ndarray:
+    """What is the same for all neurons as a number."""
+    return float(array.flat[0]) if np.all(array == array.flat[0]) else array

@@ -25,7 +25,8 @@ class Quantise(Pass):
     Each population gets one scale S (integer units per real unit) for everything that arrives: as large
     as its weights allow, then lowered until the threshold theta S is an integer, so that rounding
     the threshold costs nothing. Weights: 8 bits, |W - W_int/S| <= step/(2 S). Biases: 13-bit
-    mantissa, 3-bit exponent. Decays: 12 bits. Synapses behind neurons that fire several times in a step
+    mantissa, 3-bit exponent. Decays: 12 bits, one or one per neuron, off by at most 1/8192 (but that none is faster
+    than 1/4096). Synapses behind neurons that fire several times in a step
     multiply by payloads. The parameters of the ops become the dequantised ones.
     """
 
@@ -54,8 +55,13 @@ class Quantise(Pass):
                 findings += error.findings
             findings += coarse(graph[node.name]) if has_coarse_weights(graph, node.name) else []
         findings += inclusive_tests(populations)
-        notes = (f"{len(populations)} populations, weights of at most {self.bits} bits",)
+        notes = (f"{len(populations)} populations, weights of at most {self.bits} bits", *_own_decays(graph))
         return PassResult(graph, True, notes, tuple(findings))
+
+
+def _own_decays(graph: Graph) -> list[str]:
+    names = [n.name for n in graph if isinstance(n.quant, NeuronQuant) and n.quant.has_own_decays]
+    return [f"decays per neuron, to 1/4096, in {', '.join(names)}"] if names else []
 
 
 def _check_bits(bits: int, graph: Graph, context: PassContext) -> None:

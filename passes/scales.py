@@ -79,9 +79,9 @@ def _push_edge(graph: Graph, node: Node, edge: Edge) -> None:
 def _behind(consumer: Node, factor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The factor as it reads behind a Flatten, a pooling or a mean."""
     if consumer.kind == "Flatten":
-        return np.broadcast_to(factor, shape).reshape(consumer.shape)
+        return np.broadcast_to(factor, shape).reshape(consumer.shape).copy()
     channels = np.broadcast_to(factor.reshape(-1), (consumer.shape[0],))
-    return channels.reshape(-1, *[1] * (len(consumer.shape) - 1))
+    return channels.reshape(-1, *[1] * (len(consumer.shape) - 1)).copy()
 
 
 def _into_weights(graph: Graph, node: Node, factor: np.ndarray, shape: tuple[int, ...]) -> bool:

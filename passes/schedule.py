@@ -28,9 +28,9 @@ class SchedulePass(Pass):
     A stage of the host between two turns of the chip (`hsnn_compiler.ir.stages`) has what it reads when the windows of
     all its sources are complete, and sends what comes of it in the window that begins then: it adds T, too.
 
-    Samples are pipelined as a rule: sample k + 1 follows sample k after T steps, so that all layers and stages have work.
-    With ``samples="serial"`` it follows when the result of sample k is there: the period is the whole latency instead of T.
-    What is computed is the same.
+    Samples are pipelined as a rule: sample k + 1 follows sample k after T steps, so that all layers and stages have
+    work. With ``samples="serial"`` it follows when the result of sample k is there: the period is the whole latency
+    instead of T. What is computed is the same.
     """
 
     name: ClassVar[str] = "schedule"

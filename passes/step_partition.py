@@ -8,7 +8,7 @@ all that it reads is there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hsnn_compiler.diagnostics import Finding
@@ -61,15 +61,28 @@ def on_host(graph: Graph, obstacles: dict[str, str]) -> OnHost:
     """All that runs on the host because of some nodes that the chip cannot run.
 
     What feeds a host node with currents runs on the host, and so does what gets currents from one: synapses on the
-    chip take spikes alone. Spikes may cross either way; what is constant feeds both.
+    chip take spikes alone. Spikes may cross either way; what is constant feeds both. Where spikes of the host lead out
+    of the network, with no neurons between, they stay there.
 
     Args:
         graph: typed.
         obstacles: nodes of the time domain by name, each with what is in the way; none that is constant.
     """
     host = OnHost()
+    _take_with(graph, host, [name for name, why in obstacles.items() if host.add(name, why, name)])
+    for decode in graph.of_kind("Decode"):
+        region, sources = _behind(graph, decode.name)
+        senders = [name for name in sources if name in host.why]
+        if senders and all(graph[name].kind == "Encode" or name in host.why for name in sources):
+            why = f"leads from {senders[0]}, which runs on the host, out of the network"
+            _take_with(graph, host, [name for name in region if host.add(name, why, host.root[senders[0]])])
+    return host
+
+
+def _take_with(graph: Graph, host: OnHost, names: Iterable[str]) -> None:
+    """Let currents be computed where they are needed, in `host`, given what is new there."""
     same = constants(graph)
-    waiting = deque(name for name, why in obstacles.items() if host.add(name, why, name))
+    waiting = deque(names)
     while waiting:
         name = waiting.popleft()
         near = [(n, f"feeds {name}, which runs on the host") for n in graph.predecessors(name) if _must_follow(n)]
@@ -79,7 +92,20 @@ def on_host(graph: Graph, obstacles: dict[str, str]) -> OnHost:
         for node, why in near:
             if node.name not in same and host.add(node.name, why, host.root[name]):
                 waiting.append(node.name)
-    return host
+
+
+def _behind(graph: Graph, name: str) -> tuple[list[str], list[str]]:
+    """Names of the ops between a node and what fires or encodes before it, and of those."""
+    region: list[str] = []
+    sources: list[str] = []
+    waiting = deque([name])
+    while waiting:
+        for node in graph.predecessors(waiting.popleft()):
+            if node.name not in (*region, *sources):
+                (region if _must_follow(node) else sources).append(node.name)
+                if _must_follow(node):
+                    waiting.append(node.name)
+    return region, sources
 
 
 def unreadable_potentials(graph: Graph) -> dict[str, str]:
@@ -98,7 +124,8 @@ def unreadable_potentials(graph: Graph) -> dict[str, str]:
 
 def costs(graph: Graph, host: OnHost, obstacles: dict[str, str]) -> Iterator[Finding]:
     """A warning for each obstacle: what it takes to the host (W0434), and what that costs between spikes (W0431)."""
-    chip = {node.name for node in graph if node.is_population and node.name not in host.why}
+    chip = {n.name for n in graph if (n.is_population or (n.is_synapse and has_steps(n))) and n.name not in host.why}
+    chip -= constants(graph)
     for name, why in obstacles.items():
         taken = [other for other, root in host.root.items() if root == name and other != name]
         layers = [other for other in taken if graph[other].is_synapse]

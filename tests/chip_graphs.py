@@ -85,15 +85,17 @@ def population(graph: Graph, p: Picks, name: str, shape: Shape, feeds: Sequence[
     )
     most = p.choice([1, 1, 2, 7, 255]) if reset == "subtract" else 1
     vth = p.choice([100, 300, 0, 20, 1, 2000, VTH_MAX - 1, VTH_MAX, 2 ** p.integer(1, 16)]) if spiking else VTH_MAX
+    late = (None, 5000, None, 2**23)[abs(v_init) % 4] if reset == "subtract" and most == 1 else None
+    du, dv = rng.integers(0, 4096, shape, np.int32), rng.integers(0, 4097, shape, np.int32)
     quant = NeuronQuant(
-        du=p.choice([4095, 0, 1, 2047, 4094, int(rng.integers(0, 4096))]),
-        dv=p.choice([0, 1, 128, 2048, 4095, int(rng.integers(0, 4096))]),
+        du=du if p.flag(5) else p.choice([4095, 0, 1, 2047, 4094, int(du.flat[0])]),
+        dv=dv if p.flag(5) else p.choice([0, 1, 128, 2048, 4095, int(rng.integers(0, 4096))]),
         vth=max(vth, int(most > 1)),
         v_init=rng.integers(-V_MAX, V_MAX, shape, np.int32) if reset == "subtract" and p.flag(4) else v_init,
         bias_mant=bias.astype(np.int32),
         bias_exp=bias_exp,
         scale=1.0,
-        taken=(None, 5000, None, 2**23)[abs(v_init) % 4] if reset == "subtract" and most == 1 else None,
+        taken=dv if late and p.flag() else late,
     )
     op = nir.IF(r=parameter, v_threshold=parameter, v_reset=0 * parameter) if spiking else nir.I(r=parameter)
     dynamics = Dynamics(integrator="none", reset=reset, max_spikes=most)

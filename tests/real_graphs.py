@@ -157,7 +157,8 @@ class RealGraph:
         low = p.choice([0, -8, 8]) / GRID * one
         v_init = p.choice([0, 0, 5]) / GRID
         shared: dict[str, Any] = {"reset": reset, "threshold_test": p.choice([">", ">="]), "v_init": v_init}
-        tau, leak = p.choice([3.0, 10.0, 60.0]) * one, p.choice([0.0, 0.0, 0.7]) * one
+        each = one * rng.uniform(0.8, 1.2, (shape[0], *[1] * (len(shape) - 1))) if p.flag(3) else one
+        tau, leak = p.choice([3.0, 10.0, 60.0]) * each, p.choice([0.0, 0.0, 0.7]) * one
         ops: dict[str, Any] = {
             "IF": lambda: nir.IF(r=one, v_threshold=theta, v_reset=low),
             "I": lambda: nir.I(r=one),

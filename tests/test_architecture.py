@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     path for folder in ("hsnn_compiler", "frontends", "passes", "backends") for path in (ROOT / folder).rglob("*.py")
 )
-HEAVY = ("torch", "lava", "nir", "h5py", "networkx", "numba", "onnx", "scipy", "sklearn", "matplotlib")
+HEAVY = ("torch", "lava", "nir", "h5py", "networkx", "numba", "onnx", "onnxruntime", "scipy", "sklearn", "matplotlib")
 
 # Who may import whom, by the part of `hsnn_compiler` a file belongs to.
 FORBIDDEN = {

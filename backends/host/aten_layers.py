@@ -147,19 +147,30 @@ def _attention(
     t: Trace, out: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0,
     is_causal: bool = False, scale: float | None = None, shares_heads: bool = False,
 ) -> Arg:  # fmt: skip
-    if shares_heads or dropout:
-        raise NoFormError("attention with heads that share keys, or with dropout")
-    keys = list(range(k.dim()))
-    keys[-2:] = keys[:-3:-1]
+    if dropout:
+        raise NoFormError("attention with dropout")
+    order = list(range(k.dim()))
+    order[-2:] = order[:-3:-1]
+    keys, values = (_per_head(t, x, q.shape[-3]) if shares_heads else x for x in (k, v))
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    scores: Arg = t.op("MatMul", _times(t, q, scale, q.dtype), t.op("Transpose", k, perm=keys))
+    scores: Arg = t.op("MatMul", _times(t, q, scale, q.dtype), t.op("Transpose", keys, perm=order))
     if is_causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
     if mask is not None and mask.dtype is torch.bool:
         scores = t.op("Where", mask, scores, t.cast(-math.inf, q.dtype))
     elif mask is not None:
         scores = t.op("Add", scores, mask)
-    return t.op("MatMul", t.op("Softmax", scores, axis=-1), v)
+    return t.op("MatMul", t.op("Softmax", scores, axis=-1), values)
+
+
+def _per_head(t: Trace, x: Tensor, heads: int) -> Arg:
+    """[..., groups, tokens, width] with every group repeated for each of the heads that share it."""
+    groups, *rest = x.shape[-3:]
+    lead = x.shape[:-3]
+    wide = t.expand(
+        t.op("Unsqueeze", x, t.ints(-3)), (*lead, groups, 1, *rest), (*lead, groups, heads // groups, *rest)
+    )
+    return t.reshape(wide, (*lead, heads, *rest))
 
 
 @emits("grid_sampler_2d")

@@ -287,4 +287,3 @@ def _copies(*keys: str) -> None:
 
 _copies("clone", "detach", "alias", "lift_fresh", "lift_fresh_copy", "contiguous", "_to_copy", "to.dtype",
         "to.dtype_layout", "to.device", "to.other", "_conj", "resolve_conj", "resolve_neg")  # fmt: skip
-

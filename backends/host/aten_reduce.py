@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hsnn_compiler.backends.host.table import NoFormError, emits
-from hsnn_compiler.backends.host.tracing import Arg, Trace, size_of
+from hsnn_compiler.backends.host.tracing import Arg, Trace
 
 Axes = int | Sequence[int] | None
 
@@ -67,7 +67,7 @@ def _prod(t: Trace, out: Tensor, x: Tensor, axis: int, keepdim: bool = False, *_
 def _variance(t: Trace, x: Tensor, axes: Axes, correction: float | None, keepdim: bool) -> tuple[str, str]:
     """Variance and mean."""
     over = _axes(x, axes)
-    count = size_of([x.shape[axis] for axis in over])
+    count = math.prod(x.shape[axis] for axis in over)
     if any(t.is_batch(x.shape[axis]) for axis in over):
         raise NoFormError("a variance over the samples")
     middle = _reduced(t, "ReduceMean", x, over, keepdim=True)

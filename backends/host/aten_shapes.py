@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hsnn_compiler.backends.host.table import NoFormError, emits
-from hsnn_compiler.backends.host.tracing import DTYPES, Arg, Trace, onnx_type
+from hsnn_compiler.backends.host.tracing import Arg, Trace, onnx_type
 
 END = 2**63 - 1
 
@@ -51,8 +51,8 @@ def _expand(t: Trace, out: Tensor, x: Tensor, *_: Any) -> Arg:
 @emits("repeat")
 def _repeat(t: Trace, out: Tensor, x: Tensor, times: Sequence[int]) -> Arg:
     shape = (1,) * (len(times) - x.dim()) + tuple(x.shape)
-    x = x if len(shape) == x.dim() else t.reshape(x, shape)
-    return t.op("Tile", x, t.sizes(times))
+    given: Arg = x if len(shape) == x.dim() else t.reshape(x, shape)
+    return t.op("Tile", given, t.sizes(times))
 
 
 def cut(t: Trace, x: Arg, axis: int, start: int, stop: int, step: int = 1) -> str:
@@ -203,4 +203,4 @@ def _arange(t: Trace, out: Tensor, *args: Any) -> Arg:
         raise NoFormError("numbers that count the samples otherwise than from zero")
     length = t.op("Squeeze", t.sizes(out.shape), t.ints(0))
     whole = t.op("Range", torch.tensor(0), length, torch.tensor(1))
-    return whole if DTYPES[out.dtype] is DTYPES[torch.int64] else t.op("Cast", whole, to=onnx_type(out.dtype))
+    return whole if out.dtype is torch.int64 else t.op("Cast", whole, to=onnx_type(out.dtype))

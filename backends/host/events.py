@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from hsnn_compiler.backends.host.table import NoFormError
-from hsnn_compiler.backends.host.tracing import Arg, Trace
+from hsnn_compiler.backends.host.tracing import Trace
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant
 from hsnn_compiler.reference import codes
 

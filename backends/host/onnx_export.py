@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # The table fills when its parts are imported.
@@ -37,6 +38,7 @@ from hsnn_compiler.ir.dynamics import delay_steps
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.order import groups, is_loop
 from hsnn_compiler.ir.quant import CurrentQuant
+from hsnn_compiler.ir.shapes import pair
 from hsnn_compiler.reference import codes
 from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.torch_ops import bind, tensor
@@ -96,9 +98,8 @@ class _Export:
 
     def _refuse(self, node: Node | None, why: str) -> None:
         where = {} if node is None else {"node": node.name, "source": node.source}
-        self.findings.append(
-            Finding("E0439", why, supported="what onnxruntime can run", **where)  # type: ignore[arg-type]
-        )
+        supported = "ops that feed forward, and functions whose result has a shape that does not depend on the data"
+        self.findings.append(Finding("E0439", why, supported=supported, **where))  # type: ignore[arg-type]
 
     # -- nodes ----------------------------------------------------------------------------------------
 
@@ -117,8 +118,8 @@ class _Export:
             self._refuse(node, f"{_what(node)} has no form in ONNX: {error}")
         except HsnnError as error:
             self._refuse(node, f"{_what(node)} has no form in ONNX: {error.findings[0].message}")
-        except (RuntimeError, NotImplementedError) as error:
-            self._refuse(node, f"{_what(node)} has no form in ONNX: {str(error).splitlines()[0]}")
+        except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, AssertionError) as error:
+            self._refuse(node, f"{_what(node)} has no form in ONNX: {type(error).__name__} {str(error)[:200]}")
         self.signals[node.name] = self._signal(node, "stacked" if has_time(node) else "once", node.name)
 
     def _evaluate(self, node: Node) -> Signal:
@@ -142,6 +143,8 @@ class _Export:
         """All steps at once as if they were samples, or one of them if all are alike."""
         if node.kind == "Concat":
             function: Callable[..., Tensor] = _joining(node.op.axis % len(node.shape) + 1)
+        elif node.kind == "Spread":
+            function = _spreading(*pair(node.op.step))
         else:
             bound = bind(node.op, torch.float32, self._keeper())
             function = bound if node.kind == "HostCall" else lambda *xs: bound(add(list(xs)))
@@ -177,7 +180,9 @@ class _Export:
     def _over_time(self, node: Node, given: Signal, function: Callable[[Tensor], Tensor]) -> Signal:
         """What a function of [time, batch, ...] makes of a window, [batch, ...]."""
         window = self.trace.input(given.stacked(), (self.trace.batch, self._steps(node), *given.shape))
-        return self._signal(node, "once", self._named(node, self.trace.call(lambda x: function(x.transpose(0, 1)), window)))
+        return self._signal(
+            node, "once", self._named(node, self.trace.call(lambda x: function(x.transpose(0, 1)), window))
+        )
 
     def _delayed(self, node: Node, given: Signal) -> Signal:
         assert node.dynamics is not None
@@ -227,6 +232,16 @@ class _Export:
 
 def _joining(axis: int) -> Callable[..., Tensor]:
     return lambda *parts: torch.cat(parts, axis)
+
+
+def _spreading(down: int, right: int) -> Callable[..., Tensor]:
+    """Zeros between pixels, without writing into memory: a transposed convolution with kernels of one pixel."""
+
+    def spread(*parts: Tensor) -> Tensor:
+        x = add(list(parts))
+        return F.conv_transpose2d(x, torch.ones(x.shape[1], 1, 1, 1), stride=(down, right), groups=x.shape[1])
+
+    return spread
 
 
 def _what(node: Node) -> str:

@@ -9,12 +9,12 @@ The batch is a large prime number meanwhile: a size that is a multiple of it hol
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from onnx import helper
 from torch import Tensor
 from torch._decomp import decomposition_table
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -25,9 +25,9 @@ from hsnn_compiler.backends.host.builder import Builder
 from hsnn_compiler.backends.host.table import EMITTERS, PREPARED, NoFormError
 
 PRIMES = (1_000_003, 1_000_033, 1_000_037, 1_000_039)
-DTYPES: dict[torch.dtype, type] = {
+_DTYPES: dict[torch.dtype, type] = {
     torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64, torch.int32: np.int32,
-    torch.uint8: np.uint8, torch.int8: np.int8, torch.bool: np.bool_,
+    torch.int16: np.int16, torch.int8: np.int8, torch.uint8: np.uint8, torch.bool: np.bool_,
 }  # fmt: skip
 Arg = Any
 """A tensor (traced or constant), a number, an array, or the name of a value."""
@@ -102,7 +102,7 @@ class Trace(TorchDispatchMode):
         if isinstance(item, Tensor):
             _, name = self.parameters.get(id(item), (item, ""))
             item = item.detach()
-            return self.builder.constant(np.asarray(item.resolve_neg().numpy(), DTYPES[item.dtype]), name)
+            return self.builder.constant(np.asarray(item.resolve_neg().numpy(), _numpy_type(item.dtype)), name)
         return self.builder.constant(np.asarray(item))
 
     def cast(self, item: Arg, dtype: torch.dtype) -> Arg:
@@ -226,17 +226,16 @@ class Trace(TorchDispatchMode):
 
 def onnx_type(dtype: torch.dtype) -> int:
     """Number of a number type in ONNX."""
-    from onnx import helper
+    return int(helper.np_dtype_to_tensor_dtype(_numpy_type(dtype)))
 
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(DTYPES[dtype])))
+
+def _numpy_type(dtype: torch.dtype) -> np.dtype[Any]:
+    if dtype not in _DTYPES:
+        raise NoFormError(f"numbers of type {str(dtype).removeprefix('torch.')}")
+    return np.dtype(_DTYPES[dtype])
 
 
 def _bound(func: Any, args: Any, kwargs: Any) -> list[Any]:
     """All arguments of an operation, in the order of its schema."""
     rest = func._schema.arguments[len(args) :]
     return [*args, *(kwargs.get(item.name, item.default_value) for item in rest)]
-
-
-def size_of(shape: Sequence[int]) -> int:
-    """Number of elements."""
-    return math.prod(shape)

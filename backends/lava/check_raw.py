@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hsnn_compiler.backends.lava.processes import is_soft
+from hsnn_compiler.backends.lava.processes import is_ours, lif_process
 from hsnn_compiler.backends.lava.retiming import reaching_populations, retime
 from hsnn_compiler.diagnostics import Finding, HsnnError
 from hsnn_compiler.ir.graph import Graph, Node
@@ -87,11 +87,14 @@ def _resets(node: Node, layer: int, interval: int | None) -> Iterator[tuple[str,
     if isinstance(node.quant, SigmaDeltaQuant):
         yield "sigma-delta neurons that reset (lava-dl ignores the reset there)", "no reset interval"
         return
-    if isinstance(node.quant, NeuronQuant) and np.any(node.quant.v_init) and not is_soft(node):
-        yield "a return to a potential other than zero, except with reset by subtraction", "v_init 0"
+    if isinstance(node.quant, NeuronQuant) and np.any(node.quant.v_init) and not is_ours(node):
+        yield (
+            "a return to a potential other than zero, except with reset by subtraction or decays per neuron",
+            "v_init 0",
+        )
     # Processes count back from their first reset, too; one as the first step begins changes nothing.
-    if layer > interval or (layer == interval and not is_soft(node)):
-        process = "SoftResetLIF" if is_soft(node) else "LIFReset"
+    if layer > interval or (layer == interval and not is_ours(node)):
+        process = lif_process(node, resets=True)
         yield (
             f"a reset in step {layer} and then every {interval} steps: {process} resets before, too",
             "intervals longer than the network is deep",

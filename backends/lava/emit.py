@@ -10,7 +10,7 @@ import numpy as np
 from hsnn_compiler.backends.host.runner import onnx_runner
 from hsnn_compiler.backends.lava import host_stage, run_script
 from hsnn_compiler.backends.lava.layout import to_lava
-from hsnn_compiler.backends.lava.processes import is_soft
+from hsnn_compiler.backends.lava.processes import is_ours
 from hsnn_compiler.backends.lava.program_writer import ProgramWriter
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Graph, Node
@@ -24,8 +24,8 @@ NETWORK, ARRAYS, EXAMPLE, PROCESSES = "network.py", "arrays.npz", "example.npz",
 
 
 def check(graph: Graph) -> list[Finding]:
-    """Everything about the chip's part that Lava cannot run; an empty list means it can be emitted."""
-    findings = []
+    """Everything that Lava and onnxruntime cannot run; without errors it can be emitted."""
+    findings = run_script.problems(graph)
     for node in graph:
         if not node.on_chip:
             continue
@@ -36,8 +36,8 @@ def check(graph: Graph) -> list[Finding]:
             message = "a weight exponent on a convolution, which Lava ignores"
         elif node.is_population and len(node.shape) > 3:
             message = f"a population of shape {list(node.shape)}"
-        elif isinstance(node.quant, NeuronQuant) and np.any(node.quant.v_init) and not is_soft(node):
-            message = "a potential other than zero at the start of a sample, except with reset by subtraction"
+        elif isinstance(node.quant, NeuronQuant) and np.any(node.quant.v_init) and not is_ours(node):
+            message = "a start potential other than zero, except with reset by subtraction or decays per neuron"
         if message:
             findings.append(
                 Finding(
@@ -68,8 +68,8 @@ def emit(graph: Graph, directory: Path, title: str, example: np.ndarray | None =
     if example is not None:
         np.savez(directory / EXAMPLE, **_replay(graph, example))  # type: ignore[arg-type]
     (directory / host_stage.FOLDER).mkdir()
-    run_script.write_models(graph, directory / host_stage.FOLDER)
-    run_script.write(directory, plain)
+    if run_script.write_models(graph, directory / host_stage.FOLDER):
+        run_script.write(directory, plain)
     copy_processes(directory)
 
 

@@ -24,6 +24,11 @@ def is_soft(node: Node) -> bool:
     return node.is_spiking and node.dynamics is not None and node.dynamics.reset == "subtract"
 
 
+def is_ours(node: Node) -> bool:
+    """Whether a population of LIF neurons is a process of our own: each has a start potential to return to."""
+    return is_soft(node) or (isinstance(node.quant, NeuronQuant) and node.quant.has_own_decays)
+
+
 def is_sparse(quant: WeightQuant) -> bool:
     """Whether a matrix is so large and has so few weights other than zero that Lava's Sparse is the faster process."""
     size, share = SPARSE_GRADED if quant.message_bits else SPARSE_BINARY
@@ -91,30 +96,39 @@ def lif(writer: Writer, node: Node, *, interval: int | Code | None, offset: int,
     arguments: dict[str, Any] = {
         "name": node.name,
         "shape": lava_shape(node.shape),
-        "du": quant.du,
-        "dv": quant.dv,
+        "du": _one_or_each(writer, node, "du", quant.du),
+        "dv": _one_or_each(writer, node, "dv", quant.dv),
         "vth": quant.vth,
         "bias_mant": bias,
         "bias_exp": quant.bias_exp,
     }
-    start: int | Code = 0
-    if isinstance(quant.v_init, np.ndarray):
-        start = writer.array(f"{node.name}.v_init", in_lava_order(quant.v_init, node.shape))
-    elif quant.v_init:
-        start = quant.v_init
-    if is_soft(node):
+    start = _one_or_each(writer, node, "v_init", quant.v_init)
+    if is_ours(node):
         arguments["v_init"] = start
+    elif start:
+        arguments["v"] = start
+    if is_soft(node):
         if quant.taken is not None:
-            arguments["taken"] = quant.taken
+            arguments["taken"] = _one_or_each(writer, node, "taken", quant.taken)
         if not fires_once(node):
             assert node.dynamics is not None
             arguments["max_spikes"] = node.dynamics.max_spikes
-    elif start:
-        arguments["v"] = start
     if interval is not None:
         arguments |= {"reset_interval": interval, "reset_offset": offset}
-    kind = "SoftResetLIF" if is_soft(node) else "LIF" if interval is None else "LIFReset"
-    return writer.process(kind, node.name, arguments)
+    return writer.process(lif_process(node, interval is not None), node.name, arguments)
+
+
+def lif_process(node: Node, resets: bool) -> str:
+    """Name of the process that a population of LIF neurons becomes; `resets`: whether to a start state, in turns."""
+    ours = "SoftResetLIF" if is_soft(node) else "OwnDecaysLIF"
+    return ours if is_ours(node) else "LIFReset" if resets else "LIF"
+
+
+def _one_or_each(writer: Writer, node: Node, what: str, value: int | np.ndarray) -> int | Code:
+    """A number, or an array with one per neuron."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return writer.array(f"{node.name}.{what}", in_lava_order(value, node.shape))
 
 
 def first_spike(writer: Writer, node: Node, *, interval: int | Code, offset: int, bias: Code | None = None) -> str:

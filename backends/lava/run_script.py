@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hsnn_compiler.backends.lava import host_stage, processes
 from hsnn_compiler.backends.lava.program_writer import ProgramWriter
-from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.diagnostics import Finding, HsnnError
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.quant import STATE_SHIFT, CurrentQuant, FirstSpikeQuant, NeuronQuant
 from hsnn_compiler.ir.stages import HostStage, host_stages, is_host, stage_graph
 
 RUN, STAGES = "run.py", "stages.json"
+_WAY_OUT = "the bundle has no run.py; hsnn-compile simulate runs it, with PyTorch"
 
 
-def write_models(graph: Graph, directory: Path) -> list[Finding]:
-    """Write every stage of the host as an ONNX model; returns what cannot be one.
+def problems(graph: Graph) -> list[Finding]:
+    """What of the host's stages has no form in ONNX.
+
+    An error (E0439) between turns of the chip, where nothing else runs it. At the ends PyTorch does, as long as the
+    program is run by this compiler: a warning (W0476).
+    """
+    from hsnn_compiler.backends.host import onnx_export
+
+    found = []
+    for stage in host_stages(graph):
+        here = onnx_export.problems(stage_graph(graph, stage))
+        is_end = not (stage.number and stage.feeds_chip)
+        found += [replace(finding, code="W0476", suggestion=_WAY_OUT) for finding in here] if is_end else here
+    return found
+
+
+def write_models(graph: Graph, directory: Path) -> bool:
+    """Write every stage of the host as an ONNX model; returns whether all of them could be.
 
     Raises:
-        HsnnError: where a stage between turns of the chip cannot: nothing could run the program.
+        HsnnError: E0439 where one between turns of the chip could not.
     """
     from hsnn_compiler.backends.host.onnx_export import to_onnx
 
+    whole = True
     for stage in host_stages(graph):
         part = stage_graph(graph, stage)
-        (directory / f"{stage.name}.onnx").write_bytes(to_onnx(part, part.name))
-    return []
+        try:
+            model = to_onnx(part, part.name)
+        except HsnnError:
+            if stage.number and stage.feeds_chip:
+                raise
+            whole = False
+            continue
+        (directory / f"{stage.name}.onnx").write_bytes(model)
+    return whole
 
 
 def describe(writer: ProgramWriter) -> dict[str, Any]:

@@ -21,8 +21,8 @@ IMPORTS = {
     "csr_matrix": "from scipy.sparse import csr_matrix",
 }
 OURS = {
-    "AxonDelay", "Bias", "Collector", "FirstSpike", "Place", "Potential", "SampleBias", "SoftResetLIF", "Window",
-    "host_stage",
+    "AxonDelay", "Bias", "Collector", "FirstSpike", "OwnDecaysLIF", "Place", "Potential", "SampleBias", "SoftResetLIF",
+    "Window", "host_stage",
 }  # fmt: skip
 _RESERVED = {"neurons", "steps"}
 

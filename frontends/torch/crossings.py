@@ -17,7 +17,7 @@ from hsnn_compiler.frontends.torch.registry import Unsupported, module
 from hsnn_compiler.frontends.torch.stateful import prepares
 from hsnn_compiler.frontends.torch.tracer import Tracer
 from hsnn_compiler.frontends.torch.whole_numbers import whole_numbers
-from hsnn_compiler.ir.crossings import Decode, Encode, wrong_code
+from hsnn_compiler.ir.crossings import Decode, Encode
 from hsnn_compiler.ir.dynamics import Dynamics
 from hsnn_compiler.nn import (
     TTFS,
@@ -74,14 +74,12 @@ def _encode(call: Call, mod: Any, x: Tensor) -> str:
             f"{name} encodes a series", "values, once per sample: [B, ...]", "encode before there is time", "E0407"
         )
     agree_on_steps(call, mod.timesteps)
-    fields = {} if isinstance(mod, Direct) else {"high": float(mod.high)}
+    fields: dict[str, Any] = {} if isinstance(mod, Direct) else {"high": float(mod.high)}
     if isinstance(mod, Phase):
         fields["period"] = mod.period
-    op = Encode(_kind(mod), **fields)
-    _check(op, mod.timesteps)
     if isinstance(mod, Scaled):
         _note_scale(call, mod, call.node(x))
-    node = call.emit(op, x, stem=_stem(call, "encode"))
+    node = call.emit(Encode(_kind(mod), **fields), x, stem=_stem(call, "encode"))
     call.axes = Axes("TB", mod.timesteps)
     return node
 
@@ -89,9 +87,8 @@ def _encode(call: Call, mod: Any, x: Tensor) -> str:
 @module(Rate, Sum, Last, BitPlaneSum, PhaseSum)
 def _decode(call: Call, mod: Any, steps: Tensor) -> str:
     """A series of steps to values."""
-    axes = _series(call, mod, steps)
+    _series(call, mod, steps)
     op = Decode(_kind(mod), float(getattr(mod, "high", 1.0)), **_period(mod))
-    _check(op, axes.steps)
     return _decoded(call, op, call.node(steps))
 
 
@@ -201,11 +198,6 @@ def _kind(mod: nn.Module) -> str:
 
 def _period(mod: nn.Module) -> dict[str, int]:
     return {"period": mod.period} if isinstance(mod, PhaseSum) else {}
-
-
-def _check(op: Encode | Decode, steps: int) -> None:
-    if wrong := wrong_code(op, steps):
-        raise Unsupported(wrong, "a number of steps that the code takes", "another number of timesteps", "E0407")
 
 
 def _stem(call: Call, verb: str) -> str:

@@ -150,10 +150,15 @@ def _introduce(out: Console, path: Path, captured: Captured, target: str) -> Non
 
 def _report(out: Console, program: Program) -> None:
     from hsnn_compiler.cli.show import print_table
+    from hsnn_compiler.report.partition import partition_tables
     from hsnn_compiler.report.sections import sections
 
+    apart = [table.title for table in partition_tables(program)]
     for table in sections(program):
-        print_table(out, table)
+        if table.title not in apart:
+            print_table(out, table)
+    if apart:
+        out.print(f"{', '.join(apart)}: hsnn-compile inspect BUNDLE --partition\n")
 
 
 def _finish(

@@ -12,6 +12,7 @@ from hsnn_compiler.diagnostics import refuse
 
 if TYPE_CHECKING:
     from hsnn_compiler.ir.graph import Graph
+    from hsnn_compiler.program import Program
 
 
 @click.command("inspect")
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="text: the graph as the compiler prints and parses it.",
 )
+@click.option("--partition", is_flag=True, help="Of a bundle: what runs where and why, what crosses, alternatives.")
 @click.option("--floating", is_flag=True, help="Of a bundle: the network before quantisation.")
 @click.option(
     "--timesteps", type=int, metavar="T", help="How often a model is called that computes one time step per call."
@@ -43,6 +45,7 @@ def command(
     modules: tuple[str, ...],
     factory: str | None,
     form: str,
+    partition: bool,
     floating: bool,
     timesteps: int | None,
     dt: float | None,
@@ -59,11 +62,16 @@ def command(
         raise refuse("E0301", f"no such file or folder: {path}", suggestion="check the path and the working directory")
     if is_bundle(path) or path.is_dir():
         program = read_bundle(path)
+        if partition:
+            _print_partition(program)
+            return
         graph = program.floating if floating else program.graph
     elif path.suffix in SUFFIXES:
         network = open_network(path, contract_of(dt, dynamics))
         show_findings(network.findings)
         graph = network.graph
+    elif partition:
+        raise refuse("E0202", "--partition is for bundles", suggestion="compile the model first: hsnn-compile MODEL")
     else:
         captured = capture_file(path, calib, input_shape, axes, modules, factory, timesteps)
         show_findings(captured.findings)
@@ -93,6 +101,15 @@ def _compare(path: Path, graph: Graph, dt: float | None, text: str) -> None:
     click.echo(f"with {text}:")
     for line in lines or ["nothing is different"]:
         click.echo(f"  {line}")
+
+
+def _print_partition(program: Program) -> None:
+    from hsnn_compiler.cli.show import console, print_table
+    from hsnn_compiler.report.partition import tables
+
+    out = console()
+    for table in tables(program):
+        print_table(out, table)
 
 
 def _print(graph: Graph) -> None:

@@ -162,11 +162,12 @@ def compile_options(function: F) -> F:
             click.option(
                 "--partition",
                 "objective",
-                type=click.Choice(["chip", "energy", "latency", "cores"]),
-                default="chip",
+                type=click.Choice(["auto", "chip", "energy", "latency", "cores"]),
+                default="auto",
                 show_default=True,
-                help="What runs where, of all that both could do: as much as can be on the chip, or what costs least by "
-                "an estimate.",
+                help="What runs where, of all that both could do: as much as can be on the chip (auto: list "
+                "alternatives only where there is something to choose), or what costs least by an estimate, or as much "
+                "as the cores hold. See inspect --partition.",
             ),
             click.option(
                 "--max-crossings",

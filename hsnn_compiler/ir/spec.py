@@ -198,8 +198,9 @@ def _check_quant(graph: Graph, node: Node) -> str:
         if not np.allclose(real, node.op.weight, rtol=1e-5, atol=1e-12):
             return "the integers are not those of the weights"
     elif isinstance(quant, NeuronQuant):
+        taken = 0 if quant.taken is None else quant.taken
         limits = ((quant.du, -1, 4095, "du"), (quant.dv, 0, 4096, "dv"), (quant.vth, 0, 2**17 - 1, "vth"),
-                  (quant.v_init, 1 - 2**23, 2**23 - 1, "v_init"), (0 if quant.taken is None else quant.taken, 0, 2**23, "taken"),
+                  (quant.v_init, 1 - 2**23, 2**23 - 1, "v_init"), (taken, 0, 2**23, "taken"),
                   (quant.bias_exp, 0, 7, "bias_exp"))  # fmt: skip
         for value, low, high, what in limits:
             if np.shape(value) not in ((), () if what in ("vth", "bias_exp") else node.shape):

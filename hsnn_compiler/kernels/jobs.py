@@ -53,7 +53,7 @@ What is for one sample only, where the arrays above are 0:
     first_feed, last_feed: range of the call's feeds.
     reach: the longest delay of those, in steps.
     bits_at, u_at, v_at, spikes_at: where in the scratch memory that is, in bytes.
-    target_at: where the layer's spikes are written as bits, in the inputs of the only layer that they feed; -1 if nowhere.
+    target_at: where the layer's spikes are written as bits: in the inputs of the only layer that they feed; or -1.
     target_words: from one step to the next there.
 """
 

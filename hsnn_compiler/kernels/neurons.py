@@ -108,7 +108,7 @@ class LoihiNeuron:
         du, dv, taken = (np.asarray(array, np.int64) for array in (self.du, self.dv, taken))
         exist = np.all((du >= 0) & (du < UNITY)) and np.all((dv >= 0) & (dv <= UNITY)) and 0 <= self.vth <= LIMIT
         if not exist:
-            raise ValueError(f"du {self.du}, dv {self.dv}, vth {self.vth} do not exist on Loihi")
+            raise ValueError(f"du {self.du!r}, dv {self.dv!r}, vth {self.vth} do not exist on Loihi")
         arrays = (np.asarray(self.bias, np.int64), np.asarray(self.v_init, np.int64), taken)
         if max(np.abs(array).max(initial=0) for array in arrays) > LIMIT:
             raise ValueError("bias, v_init or taken beyond 24 bits")
@@ -122,8 +122,9 @@ class LoihiNeuron:
         """int32, [5, 1, 1] for equal neurons, else [5, 1 or rows, columns * channels], see `updates`."""
         threshold = min(self.vth << STATE_SHIFT, LIMIT)  # v stays below, so none above it differs
         taken = threshold if self.taken is None else self.taken
-        values = [UNITY - 1 - np.asarray(self.du), UNITY - np.asarray(self.dv), threshold, self.reset == "subtract"]
-        return _stacked([*values, taken], out_shape, np.dtype(np.int32))
+        remain, hold = UNITY - 1 - np.asarray(self.du), UNITY - np.asarray(self.dv)
+        values = (remain, hold, threshold, self.reset == "subtract", taken)
+        return _stacked(values, out_shape, np.dtype(np.int32))
 
     def leaks(self, out_shape: tuple[int, ...]) -> np.ndarray:
         """The bias, [1 or batch, 1 or rows, columns * channels] int32."""

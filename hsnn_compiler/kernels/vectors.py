@@ -256,8 +256,9 @@ def bits_along(typingctx: Any, words: Any, bit: Any, step: Any, width: Any) -> A
             place = builder.bitcast(builder.gep(low, [builder.ashr(at, word(3))]), word.as_pointer())
             bytes_ = builder.insert_element(bytes_, builder.load(place, align=1), ir.IntType(32)(lane))
             at = builder.add(at, args[2])
-        within = builder.add(_splat(builder, args[1], width.literal_value), _ramp(builder, args[2], width.literal_value))
-        return builder.lshr(bytes_, builder.and_(within, _splat(builder, word(7), width.literal_value)))
+        lanes = width.literal_value
+        within = builder.add(_splat(builder, args[1], lanes), _ramp(builder, args[2], lanes))
+        return builder.lshr(bytes_, builder.and_(within, _splat(builder, word(7), lanes)))
 
     return Lanes(types.uint64, width.literal_value)(words, types.intp, types.intp, width), codegen
 

@@ -138,7 +138,7 @@ def make_plan(executor: LoihiExecutor, record: Collection[Record]) -> FusedPlan:
     populations = [
         n.name
         for n in graph
-        if isinstance(n.quant, NeuronQuant) and np.all(np.asarray(n.quant.du) >= 0) and (fires_once(n) or not n.is_spiking)
+        if isinstance(n.quant, NeuronQuant) and np.min(n.quant.du) >= 0 and (fires_once(n) or not n.is_spiking)
     ]
     return FusedPlan(graph, executor.groups, populations, record, _unsafe(graph))
 

@@ -24,6 +24,10 @@ SOFT_RESET = (
     " need custom neuron microcode."
 )
 GRADED = "Several spikes of one step go as one graded spike, whose payload is their number: custom microcode as well."
+OWN_DECAYS = (
+    "Populations with ranges of du or dv are custom-parameter populations: decays per neuron are native to Loihi 2, but"
+    " Lava's LIF process takes one for all, so these are processes of this compiler's own."
+)
 RESET_ZERO = "--reset zero compiles converted activations to native neurons, at a cost in accuracy."
 WINDOWS = (
     "What is collected during one window of T steps is presented in the next, while the next sample is collected. On"
@@ -135,16 +139,21 @@ def quantised_neurons(graph: Graph) -> Table:
             (
                 node.name,
                 reset,
-                quant.du,
-                quant.dv,
+                _range(quant.du),
+                _range(quant.dv),
                 quant.vth,
-                quant.v_init if isinstance(quant.v_init, int) else f"{quant.v_init.min()}..{quant.v_init.max()}",
+                _range(quant.v_init),
                 quant.bias_exp,
                 "input current" if current else "constant",
             )
         )
     columns = ("population", "reset", "du", "dv", "vth", "v at start", "bias exponent", "bias")
-    return Table("Quantised neurons", columns, rows)
+    own = any(isinstance(node.quant, NeuronQuant) and node.quant.has_own_decays for node in graph)
+    return Table("Quantised neurons", columns, rows, (OWN_DECAYS,) if own else ())
+
+
+def _range(value: int | np.ndarray) -> Cell:
+    return f"{value.min()}..{value.max()}" if isinstance(value, np.ndarray) else value
 
 
 def quantised_windows(graph: Graph) -> Table:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hsnn_compiler.diagnostics import HsnnError
-from hsnn_compiler.passes.partitioning.costs import MICRO, OBJECTIVES, Estimate, Prices, solve_for
+from hsnn_compiler.passes.partitioning.costs import MICRO, OBJECTIVES, Estimate, Prices
 from hsnn_compiler.passes.partitioning.explain import constants_notes
+from hsnn_compiler.passes.partitioning.objectives import solve_for, spread
 from hsnn_compiler.passes.partitioning.problem import INF, Assignment, Problem
 from hsnn_compiler.passes.partitioning.solver import solve
 from hsnn_compiler.passes.partitioning.work import Workload
@@ -28,7 +30,7 @@ class Alternative:
         names: what it is; several where several lead to it.
         chip: nodes on the chip.
         estimate: what it comes to.
-        accuracy: 0 to 1, None where nobody measured it.
+        accuracy: 0 to 1; None where nobody measured it, not a number where it could not be measured.
     """
 
     names: tuple[str, ...]
@@ -60,7 +62,7 @@ def alternatives(
     wanted: list[tuple[str, Callable[[], Assignment]]] = [
         ("all on the host", lambda: solve(_least(most), max_crossings))
     ]
-    for k in _spread(range(1, len(layers)), splits):
+    for k in spread(range(1, len(layers)), splits):
         first = f"first {k} of {len(layers)} layers"
         behind, before = order[layers[k] :], order[: layers[k - 1] + 1]
         wanted += [
@@ -121,18 +123,12 @@ def comparison(rows: Sequence[Alternative], work: Workload, chosen: frozenset[st
 
 def criteria(row: Alternative) -> tuple[float, ...]:
     """What alternatives are compared in, smaller is better; one whose accuracy nobody measured counts as the worst."""
-    known = row.estimate
-    return known.energy, known.latency, known.sent, known.cores, -(row.accuracy or 0.0)
+    known, accuracy = row.estimate, row.accuracy
+    measured = 0.0 if accuracy is None or math.isnan(accuracy) else accuracy
+    return known.energy, known.latency, known.sent, known.cores, -measured
 
 
 def _least(most: Problem) -> Problem:
     """As little as possible on the chip."""
     nodes = {name: (INF if host == INF else 0.0, chip + 1) for name, (host, chip) in most.nodes.items()}
     return Problem(nodes, most.crossings)
-
-
-def _spread(numbers: range, most: int) -> list[int]:
-    """At most so many of them, evenly."""
-    if len(numbers) <= most:
-        return list(numbers)
-    return sorted({numbers[round(i * (len(numbers) - 1) / (most - 1))] for i in range(most)})

@@ -19,7 +19,10 @@ import networkx as nx
 from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.passes.partitioning.problem import INF, Assignment, Problem, exact
 
-MOST_STATES = 4096
+MOST_STATES = 1024
+"""With more states after a decision than these, it is no longer exact."""
+BEAM = 128
+"""So many states, the cheapest so far, are followed then."""
 
 State = tuple[tuple[int, ...], frozenset[int]]
 """Labels of the nodes that still feed something (2 * changes + side, side 1 is the chip), and crossings paid for."""
@@ -61,17 +64,24 @@ class _Reached(NamedTuple):
 _START: State = ((), frozenset())
 
 
-def solve_bounded(problem: Problem, max_crossings: int) -> Assignment:
+def solve_bounded(problem: Problem, max_crossings: int, beam: int | None = None) -> Assignment:
     """The cheapest assignment in which the side changes at most so often along any path; ties go to the chip.
 
-    E0432 if there is none, `TooWideError` if there is too much to remember.
+    Args:
+        problem: what nodes and crossings cost.
+        max_crossings: the limit.
+        beam: follow only so many states, the cheapest so far; the answer is then the cheapest that was found. None
+            follows all.
+
+    E0432 if there is none (or none was found), `TooWideError` if there is too much to remember.
     """
     steps, scale = _steps(problem)
-    layers = _forwards(steps, max_crossings)
+    layers = _forwards(steps, max_crossings, beam)
     if not layers[-1]:
         raise refuse(
             "E0432",
-            f"no assignment lets host and chip change at most {max_crossings} times along every path",
+            f"no assignment {'was found that' if beam else ''} lets host and chip change at most {max_crossings} times "
+            "along every path",
             suggestion="leave out a pin, or allow more crossings",
         )
     state: State | None = min(layers[-1], key=lambda state: layers[-1][state][:2])
@@ -85,7 +95,7 @@ def solve_bounded(problem: Problem, max_crossings: int) -> Assignment:
             chip += step.members
         state = reached.before
     cost = float(Fraction(total, scale))
-    return Assignment(frozenset(chip), cost, True, cost)
+    return Assignment(frozenset(chip), cost, beam is None, cost if beam is None else 0.0)
 
 
 def marginals(problem: Problem, max_crossings: int) -> dict[str, tuple[float, float]]:
@@ -112,8 +122,8 @@ def marginals(problem: Problem, max_crossings: int) -> dict[str, tuple[float, fl
     return found
 
 
-def _forwards(steps: list[_Step], limit: int) -> list[dict[State, _Reached]]:
-    """After each decision, all states and the best way to each."""
+def _forwards(steps: list[_Step], limit: int, beam: int | None = None) -> list[dict[State, _Reached]]:
+    """After each decision, all states, or the cheapest of them, and the best way to each."""
     layers: list[dict[State, _Reached]] = [{_START: _Reached(0, 0, None, 0)}]
     for step in steps:
         layer: dict[State, _Reached] = {}
@@ -122,8 +132,10 @@ def _forwards(steps: list[_Step], limit: int) -> list[dict[State, _Reached]]:
                 way = _Reached(reached.cost + cost, reached.on_host + (1 - side) * len(step.members), state, side)
                 if after not in layer or way[:2] < layer[after][:2]:
                     layer[after] = way
-        if len(layer) > MOST_STATES:
+        if beam is None and len(layer) > MOST_STATES:
             raise TooWideError
+        if beam is not None:
+            layer = dict(sorted(layer.items(), key=lambda item: item[1][:2])[:beam])
         layers.append(layer)
     return layers
 

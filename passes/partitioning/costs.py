@@ -20,8 +20,7 @@ from functools import cached_property
 
 from hsnn_compiler.diagnostics import refuse
 from hsnn_compiler.passes.partitioning.counting import boundaries, cores, feeding, longest, share
-from hsnn_compiler.passes.partitioning.problem import INF, Assignment, Crossing, Problem, alternations
-from hsnn_compiler.passes.partitioning.solver import solve
+from hsnn_compiler.passes.partitioning.problem import INF, Crossing, Problem, alternations
 from hsnn_compiler.passes.partitioning.work import Flow, Traffic, Work, Workload
 
 OBJECTIVES = ("chip", "energy", "latency", "cores")
@@ -31,7 +30,6 @@ CONSTANTS = (
     "time.link_bit_ns", "link.event_bits", "link.value_bits", "link.count_bits",
 )  # fmt: skip
 """What estimates are made of."""
-PRICES = 24
 PICO, NANO, MICRO = 1e-12, 1e-9, 1e-6
 _UNITS = ((1.0, ""), (1e-3, "m"), (MICRO, "u"), (NANO, "n"), (PICO, "p"))
 
@@ -119,7 +117,7 @@ class Prices:
             "chip": (self._most_on_chip, self._count),
             "energy": (self._energy, self._traffic_energy),
             "latency": (self._latency, self._traffic_time),
-            "cores": (self._cores, self._free),
+            "cores": (self._cores, self._readers),
         }[objective]
         nodes = {}
         for name, work in self.work.works.items():
@@ -175,8 +173,8 @@ class Prices:
         used = share(self.work.target, work.neurons, work.weight_bits, work.axons)
         return (0 if work.only_host else work.operations), self.core_price * used
 
-    def _free(self, traffic: Traffic, to_chip: bool) -> float:
-        return float(traffic.operations)
+    def _readers(self, traffic: Traffic, to_chip: bool) -> float:
+        return traffic.operations + self.core_price * share(self.work.target, traffic.integrators, 0, 0)
 
     # -- estimates -----------------------------------------------------------------------------------------
 
@@ -198,39 +196,6 @@ class Prices:
             cores=cores(self.work, chip, crossed),
             crossings=alternations(self.problem("chip"), chip),
         )
-
-
-def solve_for(work: Workload, objective: str, max_crossings: int | None = None) -> tuple[Problem, Assignment]:
-    """The problem by an objective, and the cheapest assignment.
-
-    chip      as much of the work as possible on the chip, counted in the host's operations; then the least traffic
-    energy    the least energy
-    latency   the least time, as if everything came one after the other
-    cores     as much of the work on the chip as its cores hold. A core gets a price, in operations, which is
-              raised until the cores suffice: what is found is best for that price, not for the number of cores.
-
-    E0212 for an objective that is none, E0432 if nothing is possible.
-    """
-    if objective != "cores":
-        problem = Prices(work).problem(objective)
-        return problem, solve(problem, max_crossings)
-    available = work.target.chips * work.target["chip.neuron_cores"]
-    least, price = 0.0, 0.0
-    most = 1.0 + sum(item.operations for item in work.works.values()) * max(1, available)
-    best: tuple[Problem, Assignment] | None = None
-    for _ in range(PRICES):
-        problem = Prices(work, price).problem("cores")
-        answer = solve(problem, max_crossings)
-        if cores(work, answer.chip, boundaries(work, answer.chip)) <= available:
-            best, most = (problem, answer), price
-            if price == 0:
-                break
-        elif price == most:
-            break  # pins ask for more than there is
-        else:
-            least = max(least, price)
-        price = math.sqrt(least * most) if least else most / 2**10 if best else most
-    return best or (problem, answer)
 
 
 def _scaled(value: float, unit: str) -> str:

@@ -10,6 +10,7 @@ from hsnn_compiler.passes.partitioning.counting import boundaries
 from hsnn_compiler.passes.partitioning.problem import INF
 from hsnn_compiler.passes.partitioning.solver import forced
 from hsnn_compiler.passes.partitioning.work import Workload
+from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.report.table import Cell, Table
 
 
@@ -21,13 +22,17 @@ def bound_to_host(work: Workload) -> dict[str, str]:
         before = len(found)
         for flow in work.flows:
             if flow.to_chip is None and flow.src in found:
+                steps = has_time(work.graph[flow.src])
+                why = (
+                    f"its currents come from {flow.src}, which runs on the host"
+                    if steps
+                    else (f"{flow.src} feeds it values from the host, which only neurons take")
+                )
                 for dst in flow.dsts:
-                    found.setdefault(
-                        dst, f"{flow.src} feeds it from the host, and not with spikes: only neurons could take that"
-                    )
+                    found.setdefault(dst, why)
             taker = next((dst for dst in flow.dsts if dst in found), None)
             if flow.to_host is None and taker is not None:
-                found.setdefault(flow.src, f"{taker} takes its currents in every step, on the host")
+                found.setdefault(flow.src, f"feeds {taker}, which runs on the host, in every step")
     return found
 
 

@@ -104,5 +104,6 @@ def _counted(graph: Graph, x: np.ndarray, context: PassContext) -> Profile:
         result = executor.run_batch(batch, tally.signals)
         tally.add(result, result.samples)
         context.progress("partition: events", done, total)
-    events = {name: count.reshape(graph[name].shape) / len(x) for name, count in tally.events.items()}
+    sends = [n.name for n in graph if n.is_population or n.is_event_source or (n.kind == "Input" and has_time(n))]
+    events = {name: tally.events[name].reshape(graph[name].shape) / len(x) for name in sends if name in tally.events}
     return Profile(steps, events, len(x))

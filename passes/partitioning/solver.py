@@ -10,13 +10,13 @@ import networkx as nx
 from networkx.algorithms.flow import boykov_kolmogorov, build_residual_network, shortest_augmenting_path
 
 from hsnn_compiler.diagnostics import HsnnError, refuse
-from hsnn_compiler.passes.partitioning.bounded import TooWideError, marginals, solve_bounded
+from hsnn_compiler.passes.partitioning.bounded import BEAM, TooWideError, marginals, solve_bounded
 from hsnn_compiler.passes.partitioning.problem import INF, Assignment, Crossing, Exact, Problem, alternations, exact
 
 MANY = 200
 """With more nodes than these, `forced` looks only at those beside a crossing unless told which."""
 PRICES = 24
-"""How many prices per crossing are tried where dynamic programming has too much to remember."""
+"""How many prices per signal that crosses are tried where dynamic programming has too much to remember."""
 
 _HOST, _CHIP = ("host",), ("chip",)  # terminals: no node's name is a tuple
 
@@ -26,15 +26,16 @@ def solve(problem: Problem, max_crossings: int | None = None) -> Assignment:
 
     Without a limit it is the minimum cut between the host and the chip (Stone 1977, two processors), exact. With a
     limit that this cut keeps, it is the answer too. Else dynamic programming over the graph in topological order
-    (`bounded.solve_bounded`), exact; on a chain its states are (side, crossings). Where a graph is too wide for that, a
-    price on every signal that changes sides is raised until the limit holds: the answer is then the cheapest that was
-    found, and `Assignment.bound` says what the optimum cannot be below.
+    (`bounded.solve_bounded`), exact; on a chain its states are (side, crossings). Where a graph is too wide for that,
+    only the most promising states are followed, and minimum cuts with a price on every signal that changes sides,
+    raised until the limit holds, are tried besides: the answer is then the cheapest that was found, and
+    `Assignment.bound`, the cost without a limit, says what the optimum cannot be below.
 
     Args:
         problem: what nodes and crossings cost.
         max_crossings: how often the side may change along a path (`problem.alternations`); None for no limit.
 
-    E0432 if no assignment is possible (or, with a price, if none was found).
+    E0432 if no assignment is possible, or none was found.
     """
     free = _cut(problem)
     if max_crossings is None or alternations(problem, free.chip) <= max_crossings:
@@ -42,7 +43,8 @@ def solve(problem: Problem, max_crossings: int | None = None) -> Assignment:
     try:
         return solve_bounded(problem, max_crossings)
     except TooWideError:
-        return _priced(problem, max_crossings, free.cost)
+        found = _searched(problem, max_crossings)
+        return Assignment(found.chip, found.cost, found.cost == free.cost, free.cost)
 
 
 def forced(
@@ -161,8 +163,20 @@ def _by_flow(problem: Problem, chip: Collection[str], names: Collection[str]) ->
     return found
 
 
-def _priced(problem: Problem, max_crossings: int, bound: float) -> Assignment:
-    """Cheapest of the cuts that keep the limit once every signal pays a price to change sides."""
+def _searched(problem: Problem, max_crossings: int) -> Assignment:
+    """The cheapest that either search finds. E0432 if none does."""
+    priced = _priced(problem, max_crossings)
+    try:
+        followed = solve_bounded(problem, max_crossings, BEAM)
+    except HsnnError:
+        if priced is None:
+            raise
+        return priced
+    return followed if priced is None or followed.cost <= priced.cost else priced
+
+
+def _priced(problem: Problem, max_crossings: int) -> Assignment | None:
+    """Cheapest of the cuts that keep the limit once every signal pays a price to change sides; None if none does."""
     receivers: dict[str, list[str]] = {}
     for crossing in problem.crossings:
         receivers.setdefault(crossing.src, []).extend(crossing.dsts)
@@ -177,18 +191,12 @@ def _priced(problem: Problem, max_crossings: int, bound: float) -> Assignment:
         if alternations(problem, chip) <= max_crossings:
             high, cost = price, problem.cost(chip)
             if best is None or cost < best.cost:
-                best = Assignment(chip, cost, cost == bound, bound)
+                best = Assignment(chip, cost, False, 0.0)
         elif best is None:
             break
         else:
             low = price
         price = (low + high) / 2 if low else high / 8
-    if best is None:
-        raise refuse(
-            "E0432",
-            f"no assignment was found in which host and chip change at most {max_crossings} times along a path",
-            suggestion="fewer pins, or allow more crossings",
-        )
     return best
 
 

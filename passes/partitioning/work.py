@@ -148,7 +148,7 @@ class _Counter:
         self.timed = any(has_time(node) for node in graph)
         self.events: dict[str, np.ndarray] = {}  # that a node's output stands for, per element
         self.analog = constants(graph) if self.timed else set()
-        self.spiking: set[str] = set()  # nodes that put out spikes, by way of linear ops without weights or not
+        self.behind: dict[str, frozenset[str]] = {}  # by node that puts out spikes, added up or not, who fires them
         self.adding: dict[str, bool] = {}
         loops = [members for members in nx.strongly_connected_components(graph.nx) if len(members) > 1]
         self.loop = {name: i for i, members in enumerate(loops) for name in members}
@@ -156,10 +156,12 @@ class _Counter:
     def work(self, node: Node) -> Work:
         """Work of a node, after all that feed it."""
         sources = self.graph.predecessors(node.name)
-        carries = node.kind in WIRING and bool(sources) and all(source.name in self.spiking for source in sources)
-        if self._fires(node) or carries:
-            self.spiking.add(node.name)
-        arriving = sum((self._sent(source) for source in sources), start=np.zeros(()))
+        if self._fires(node):
+            self.behind[node.name] = frozenset([node.name])
+        elif node.kind in WIRING and sources and all(source.name in self.behind for source in sources):
+            self.behind[node.name] = frozenset[str]().union(*(self.behind[source.name] for source in sources))
+        alike = sources if len({source.shape for source in sources}) == 1 else []  # not where a Concat joins them
+        arriving = sum((self._sent(source) for source in alike), start=np.zeros(()))
         steps = self.profile.timesteps if has_time(node) and node.name not in self.analog else 1
         only_host = self._only_host(node)
         dense, synaptic, bits, axons = _operations(node, sources), 0.0, 0, 0
@@ -169,7 +171,7 @@ class _Counter:
             synaptic = float((np.broadcast_to(arriving, shape) * reached).sum())
             bits, axons = 8 * int(np.count_nonzero(node.op.weight)), sum(math.prod(source.shape) for source in sources)
         elif self._fires(node) or node.is_population:
-            direct = [source for source in sources if source.name in self.spiking]  # synapses of weight 1
+            direct = [source for source in sources if source.name in self.behind]  # synapses of weight 1
             synaptic = float(sum(np.sum(np.broadcast_to(self._sent(n), n.shape)) for n in direct))
         self.events[node.name] = self._put_out(node, sources, arriving, synaptic)
         neurons = node.type.size if node.type and (self._fires(node) or node.is_population) else 0
@@ -212,7 +214,7 @@ class _Counter:
             return np.broadcast_to(self.profile.events[node.name], node.shape)
         if not sources or node.kind == "Decode" or node.is_population or node.name in self.analog:
             return np.zeros(())
-        arriving = np.broadcast_to(arriving, sources[0].shape) if node.kind != "Concat" else arriving
+        arriving = np.broadcast_to(arriving, sources[0].shape)
         if node.kind == "Flatten":
             return arriving.reshape(node.shape)
         if node.kind in POOLS:
@@ -222,7 +224,7 @@ class _Counter:
                 0
             ].numpy()
             return found
-        if arriving.shape == node.shape and not node.is_synapse:
+        if arriving.shape == node.shape and not node.is_synapse and node.kind != "Concat":
             return arriving
         size = node.type.size if node.type else 1
         total = synaptic if node.is_synapse else sum(float(self._sent(n).sum()) for n in sources)
@@ -279,13 +281,11 @@ class _Counter:
     def _to_host(self, node: Node, taker: Node) -> Traffic | None:
         """What a node on the chip sends to one on the host."""
         size = node.type.size if node.type else 0
-        if self._fires(node):
-            return Traffic("events", self.profile.total(node), size)
-        sources = self.graph.predecessors(node.name)
-        if node.kind in WIRING and len(sources) == 1 and node.name in self.spiking:
-            return self._to_host(sources[0], taker)  # these ops are the host's wherever they end a turn of the chip
-        if self.timed and taker.kind != "Decode":
-            return self._sends_events(node)  # currents and potentials cannot be read in every step
+        if self.timed and taker.kind != "Decode" and not self._fires(node):
+            return None  # in every step, the host reads what fires, and nothing else
+        if node.name in self.behind:  # sums and pooling are the host's wherever they end a turn of the chip
+            fired = [self.graph[name] for name in sorted(self.behind[node.name])]
+            return Traffic("events", sum(map(self.profile.total, fired)), sum(math.prod(n.shape) for n in fired))
         if node.is_population:  # potentials of neurons that do not fire
             count = size if taker.op.kind == "last" else size * self.profile.timesteps
             return Traffic("potentials", count, count)

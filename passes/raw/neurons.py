@@ -25,7 +25,7 @@ class Rule:
     thresholds that differ equal to 1. Arrays have the shape of the population.
 
     Attributes:
-        decay, current_decay: shares that stay; `current_decay` is None where u has no memory.
+        decay, current_decay: shares that stay, per neuron; `current_decay` is None where u has no memory.
         theta: threshold; None for an integrator.
         v_init: v before the first step.
         gain: factor on what arrives, per neuron.
@@ -38,8 +38,8 @@ class Rule:
         max_spikes: most spikes of one step; several take as many thresholds.
     """
 
-    decay: float
-    current_decay: float | None
+    decay: np.ndarray
+    current_decay: np.ndarray | None
     theta: float | None
     v_init: float
     gain: np.ndarray
@@ -78,7 +78,7 @@ def rule_of(node: Node) -> Rule:
         array = np.asarray(array, np.float64)
         return np.broadcast_to(array.reshape((1,) * len(node.shape)) if array.size == 1 else array, node.shape)
 
-    decay = float(step.decay.flat[0])
+    decay = whole(step.decay)
     shift = whole(step.v_reset if step.reset == "value" else 0.0)
     unit = whole(1.0)
     theta = None
@@ -97,7 +97,7 @@ def rule_of(node: Node) -> Rule:
     current_leak = whole(0.0 if step.current_leak is None else step.current_leak)
     return Rule(
         decay=decay,
-        current_decay=float(step.current_decay.flat[0]) if step.current_decay is not None else None,
+        current_decay=None if step.current_decay is None else whole(step.current_decay),
         theta=theta,
         v_init=float(v_init.flat[0]),
         gain=gain * whole(step.w_in) if cuba else gain,

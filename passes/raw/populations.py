@@ -19,6 +19,7 @@ from hsnn_compiler.passes.loihi_format import (
     current_decay_integer,
     decay_integer,
     late_reset,
+    one_or_each,
 )
 from hsnn_compiler.passes.raw.neurons import Rule
 
@@ -45,14 +46,15 @@ def integers_of(node: Node, rule: Rule, scale: float, vth: int) -> Integers:
     unit = scale * 2**STATE_SHIFT
     exponent = bias_exponent(float(np.abs(rule.bias).max(initial=0.0)) * unit)
     mantissa = np.rint(rule.bias * unit / 2.0**exponent).astype(np.int32)
-    dv = decay_integer(rule.decay)
-    du = current_decay_integer(rule.current_decay or 0.0)
+    dv = one_or_each(decay_integer(rule.decay), node.shape)
+    du = one_or_each(current_decay_integer(0.0 if rule.current_decay is None else rule.current_decay), node.shape)
     v_init, exact = round(rule.v_init * unit), True
     if rule.theta is not None and rule.inclusive:
         added = [v_init, *(mantissa.astype(np.int64) << exponent).flat]
-        if dv == 0 and rule.subtracts:
+        keeps = bool(np.all(np.asarray(dv) == 0))
+        if keeps and rule.subtracts:
             v_init += 1
-        elif dv == 0 and du == FORGETS and not any(number % 2**STATE_SHIFT for number in added):
+        elif keeps and np.all(np.asarray(du) == FORGETS) and not any(number % 2**STATE_SHIFT for number in added):
             vth -= 1
         else:
             exact = False
@@ -110,10 +112,13 @@ def costs(node: Node, rule: Rule, integers: Integers, weights_off: float, *, has
     parts.append(f"weights off by at most {100 * weights_off:.2g}% of the largest")
     found = []
     for what, wanted, got in _decays(rule, quant):
-        if got != wanted:
-            parts.append(f"{what} {got:.6g}, off by {abs(got - wanted):.1g}")
-        if abs(got - wanted) > FAR_OFF * (1 - wanted):
-            text = f"a {what} of {wanted:.6g} becomes {got:.6g}, a multiple of 1/4096"
+        off = np.abs(got - wanted)
+        if off.any():
+            values = f"{got.flat[0]:.6g}" if np.all(got == got.flat[0]) else f"{got.min():.6g} to {got.max():.6g}"
+            parts.append(f"{what} {values}, off by {'at most ' if np.ptp(off) else ''}{off.max():.1g}")
+        far = np.flatnonzero(off > FAR_OFF * (1 - wanted))
+        if far.size:
+            text = f"a {what} of {wanted.flat[far[0]]:.6g} becomes {got.flat[far[0]]:.6g}, a multiple of 1/4096"
             found.append(Finding("W0459", text, node=node.name, source=node.source, suggestion="a larger --dt"))
     if np.any(rule.bias):
         parts.append(f"bias off by at most {np.abs(_bias(quant) - rule.bias).max():.2g}")
@@ -127,14 +132,14 @@ def costs(node: Node, rule: Rule, integers: Integers, weights_off: float, *, has
     return found
 
 
-def _decays(rule: Rule, quant: NeuronQuant) -> Iterator[tuple[str, float, float]]:
-    """Each decay: its name, what it should be, what it is."""
-    yield "decay", rule.decay, 1 - quant.dv / DECAY_UNITY
+def _decays(rule: Rule, quant: NeuronQuant) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each decay: its name, what it should be, what it is, per neuron."""
+    yield "decay", rule.decay, np.broadcast_to(1 - quant.dv / DECAY_UNITY, rule.decay.shape)
     if rule.current_decay is not None:
-        yield "current decay", rule.current_decay, _current_decay(quant)
+        yield "current decay", rule.current_decay, np.broadcast_to(_current_decay(quant), rule.decay.shape)
 
 
-def _current_decay(quant: NeuronQuant) -> float:
+def _current_decay(quant: NeuronQuant) -> float | np.ndarray:
     return 1 - (quant.du + 1) / DECAY_UNITY
 
 

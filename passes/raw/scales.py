@@ -113,7 +113,8 @@ def choose_scale(node: Node, rule: Rule, feeds: Sequence[Feed], peak: Peak) -> t
         )
     thresholds = np.arange(top, max(VTH_MIN, top // 2) - 1, -1)[:CANDIDATES]
     on_grid = _grids(feeds, bound)
-    if rule.inclusive and not rule.subtracts and rule.decay == 1:  # `integers_of` tests >= exactly on whole units
+    # `integers_of` tests >= exactly on whole units.
+    if rule.inclusive and not rule.subtracts and np.all(rule.decay == 1):
         on_grid.append((np.append(rule.bias, rule.v_init), 1.0))
     vth = int(thresholds[_least_rounded(thresholds / rule.theta, on_grid)])
     return vth / rule.theta, vth

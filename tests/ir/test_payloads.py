@@ -78,8 +78,8 @@ def test_start_potentials_per_neuron_are_kept_in_text_and_files(tmp_path) -> Non
     ("graph", "what"),
     [
         (quantised(START[0]), "v_init of shape [2, 2]"),
-        (quantised(2**23), "24 bits"),
-        (quantised(np.full((4, 2, 2), -(2**23))), "24 bits"),
+        (quantised(2**23), "v_init = 8388608 is outside"),
+        (quantised(np.full((4, 2, 2), -(2**23))), "v_init = -8388608..-8388608 is outside"),
         (quantised(0, vth=0), "threshold of 0"),
     ],
 )

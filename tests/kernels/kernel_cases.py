@@ -173,9 +173,8 @@ def replay(neuron: FloatNeuron, currents: np.ndarray, dtype: Any, resets: Any = 
 def loihi_replay(neuron: Any, currents: np.ndarray, resets: Any = (), state: Any = None) -> Any:
     """(output, states, population) of the integer executor's neurons, batch first."""
     bias = torch.from_numpy(np.asarray(neuron.bias, np.int64))
-    du, dv, taken = (
-        value if value is None else torch.from_numpy(np.asarray(value)) for value in (neuron.du, neuron.dv, neuron.taken)
-    )
+    du, dv = (torch.from_numpy(np.asarray(value)) for value in (neuron.du, neuron.dv))
+    taken = None if neuron.taken is None else torch.from_numpy(np.asarray(neuron.taken))
     parameters = NeuronParameters(du, dv, neuron.vth, bias, neuron.v_init, neuron.reset, neuron.spiking, taken)
     current = torch.from_numpy(np.ascontiguousarray(currents.astype(np.int64))).transpose(0, 1)
     population = Lif(parameters, tuple(current.shape[1:]))

@@ -120,7 +120,18 @@ def test_a_bias_per_sample_in_a_batch_that_is_cut(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"du": 4096}, {"dv": -1}, {"du": [9, 4096]}, {"dv": [-1, 9]}, {"taken": [0, 2**24]}, {"vth": -1}, {"bias": 2**24}, {"v_init": -(2**24)}, {"reset": "none"}]
+    "change",
+    [
+        {"du": 4096},
+        {"dv": -1},
+        {"du": [9, 4096]},
+        {"dv": [-1, 9]},
+        {"taken": [0, 2**24]},
+        {"vth": -1},
+        {"bias": 2**24},
+        {"v_init": -(2**24)},
+        {"reset": "none"},
+    ],
 )
 def test_what_loihi_has_not_is_refused(change):
     with pytest.raises(ValueError, match=r"."):

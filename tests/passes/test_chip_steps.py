@@ -84,7 +84,12 @@ def test_a_decay_so_fast_that_the_reset_leaves_the_state_is_refused():
 
 def test_resets_to_a_value_and_without_end_are_refused():
     assert codes(network(reset="none")) == ["E0444"]
-    assert codes(network(reset="value")) == ["E0444"]
+    graph = network(reset="value")
+    at_zero = counts(network(reset="zero"))
+    for to_value, to_zero in zip(counts(graph)[1:], at_zero[1:], strict=True):  # the value is zero
+        np.testing.assert_array_equal(to_value, to_zero)
+    graph.update("_3", op=replace(graph["_3"].op, v_reset=graph["_3"].op.v_reset - 0.5))
+    assert codes(graph) == ["E0444"]
 
 
 def test_a_bias_through_a_current_is_refused():

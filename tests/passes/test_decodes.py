@@ -6,6 +6,7 @@ import nir
 import numpy as np
 import pytest
 import torch
+from hybrid_graphs import random_hybrid
 from hypothesis import given, settings
 from picks import Picks, picks
 from value_graphs import Net, assert_same_function, run_passes
@@ -166,3 +167,10 @@ def test_a_window_behind_a_window_is_refused() -> None:
     with pytest.raises(HsnnError) as error:
         lower(graph)
     assert [finding.code for finding in error.value.findings] == ["E0456"]
+
+
+def test_hybrid_networks_stay_what_they_are() -> None:
+    """Several turns of host and chip, every kind of crossing, before any integer."""
+    for seed in range(15):
+        graph, x = random_hybrid(Picks.seeded(seed))
+        assert_same_function(graph, run_passes(graph, TO_CHIP, calibration=x)[-1].result.graph, x)

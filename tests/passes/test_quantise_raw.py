@@ -241,7 +241,6 @@ REFUSED: dict[str, tuple[str, Graph]] = {
     "no reset": ("E0444", chain(lif(), Dynamics(reset="none"), EYE)),
     "above the threshold": ("E0453", chain(lif(v_reset=2 * np.ones(2)), Dynamics(reset="value"), EYE)),
     "far start": ("E0453", chain(lif(), Dynamics(v_init=1e6), EYE)),
-    "decays": ("E0445", chain(lif(tau=np.array([3.0, 4.0])), STEP, EYE)),
     "starts": ("E0445", chain(lif(threshold=np.array([1.0, 2.0])), Dynamics(v_init=0.5), EYE)),
     "pixels": ("E0445", chain(UNEVEN, STEP, ("c", CONV), shape=BIG)),
     "huge weights": ("E0443", chain(lif(), STEP, ("w", nir.Linear(1e4 * np.eye(2))))),

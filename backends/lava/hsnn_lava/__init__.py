@@ -26,7 +26,7 @@ from .processes.host_stage import (  # noqa: E402
 from .processes.place import Place  # noqa: E402
 from .processes.recorder import Recorder  # noqa: E402
 from .processes.sample_bias import SampleBias  # noqa: E402
-from .processes.soft_reset_lif import SoftResetLIF  # noqa: E402
+from .processes.soft_reset_lif import OwnDecaysLIF, SoftResetLIF  # noqa: E402
 from .runtime import LavaError  # noqa: E402
 from .simulation import Network, simulate  # noqa: E402
 
@@ -38,6 +38,7 @@ __all__ = [
     "HostStage",
     "LavaError",
     "Network",
+    "OwnDecaysLIF",
     "Place",
     "Potential",
     "Recorder",

@@ -1,9 +1,8 @@
 """Every function that a graph may call is the same in onnxruntime as in PyTorch."""
 
-from itertools import groupby
-
 import nir
 import numpy as np
+import onnx
 import pytest
 import torch
 from calls import CALLS, UNTRIED, Call, numbers
@@ -69,11 +68,13 @@ def test_every_function_is_tried():
     assert {call.function for call in CALLS} == set(TABLE) & FUNCTIONS
 
 
-@pytest.mark.parametrize("letter", "abcdefghilmnprstuvwx_MT")
+def first_letter(call: Call) -> str:
+    return call.function.split(".")[1].lstrip("_")[0]
+
+
+@pytest.mark.parametrize("letter", sorted(set(map(first_letter, CALLS))))
 def test_calls_equal_torch(letter):
-    chosen = [call for call in CALLS if call.function.split(".")[1].lstrip("_")[0] == letter]
-    assert chosen or letter in "_x"
-    for call in chosen:
+    for call in (call for call in CALLS if first_letter(call) == letter):
         wanted = computed(call, SAMPLES)
         for i, axis, value in wanted:
             graph = graph_of(call, i, axis, value.shape[1:])
@@ -90,15 +91,11 @@ def test_calls_equal_torch(letter):
             np.testing.assert_allclose(session.run(few)["y"], found[2:4], rtol=1e-5, atol=1e-5 * largest)
 
 
-def test_letters_cover_all_functions():
-    first = {call.function.split(".")[1].lstrip("_")[0] for call in CALLS}
-    assert first <= set("abcdefghilmnprstuvwx_MT")
-
-
-@pytest.mark.parametrize("name", ["torch.lstm", "F.multi_head_attention_forward", "Tensor.__getitem__", "F.interpolate"])
+@pytest.mark.parametrize(
+    "name", ["torch.lstm", "F.multi_head_attention_forward", "Tensor.__getitem__", "F.interpolate"]
+)
 def test_models_are_valid_and_repeat(name):
-    for _, calls in groupby((call for call in CALLS if call.function == name), key=lambda call: call.arguments):
-        call = next(calls)
+    for call in (call for call in CALLS if call.function == name):
         i, axis, value = computed(call, SAMPLES)[0]
         model_of(graph_of(call, i, axis, value.shape[1:]))
 
@@ -112,7 +109,7 @@ def test_several_results_of_a_call_are_computed_once():
         graph.add(Node(f"r{i}", op), Edge("x0", f"r{i}", "0"))
         graph.add(Node(f"y{i}", nir.Output(np.array(value.shape[1:]))), f"r{i}")
     data = to_onnx(infer_types(graph), "lstm")
-    assert data.count(b"LSTM") == 2 * 1 + data.count(b"r0.LSTM")  # op type and name of one node, and its values
+    assert [node.op_type for node in onnx.load_from_string(data).graph.node].count("LSTM") == 1
     found = Session(data).run({"x0": numbers(call, SAMPLES)[0]})
     for i, _, value in computed(call, SAMPLES):
         np.testing.assert_allclose(found[f"y{i}"], value, rtol=1e-5, atol=1e-6)
@@ -122,7 +119,7 @@ def test_what_depends_on_the_data_is_refused():
     graph = Graph("choice")
     graph.add(Node("x", nir.Input(np.array([4]))))
     graph.add(Node("call", HostCall("Tensor.__getitem__", "x0, bool(x0)", (4,))), Edge("x", "call", "0"))
-    graph.add(Node("other", HostCall("torch.cumsum", "x0, 0", (4,))), Edge("x", "other", "0"))
+    graph.add(Node("other", HostCall("torch.cumsum", "x0, 1", (4,))), Edge("x", "other", "0"))
     graph.add(Node("y", nir.Output(np.array([4]))), "call", "other")
     with pytest.raises(HsnnError) as error:
         to_onnx(infer_types(graph), "choice")

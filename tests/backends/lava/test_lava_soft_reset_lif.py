@@ -1,4 +1,4 @@
-"""The process models of SoftResetLIF and LIFReset against an independent replay.
+"""The process models of SoftResetLIF, OwnDecaysLIF and LIFReset against an independent replay.
 
 The models are stepped directly, without Lava's runtime, so that hundreds of random cases
 take seconds; test_lava_processes.py runs them within Lava.
@@ -20,9 +20,9 @@ STEPS = 24
 LIMIT = 2**23
 
 
-def shrink(x: np.ndarray, factor: int) -> np.ndarray:
-    """x * factor / 4096, rounded towards zero."""
-    return np.trunc(x.astype(object) * factor / 4096).astype(np.int64) if factor else np.zeros_like(x)
+def shrink(x: np.ndarray, factor: int | np.ndarray) -> np.ndarray:
+    """x * factor / 4096, rounded towards zero; float64 holds it exactly."""
+    return np.trunc(x * factor / 4096).astype(np.int64)
 
 
 def as_int32(x: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ def replay_fixed(a: np.ndarray, p: dict[str, Any], soft: bool) -> tuple[np.ndarr
     rows = []
     for t in range(1, len(a) + 1):
         if p["interval"] and t % p["interval"] == p["offset"] % p["interval"]:
-            u, v = np.zeros_like(u), start if soft else 0 * start
+            u, v = np.zeros_like(u), start
         u = as_int32(shrink(u, 4095 - p["du"]) + a[t - 1] * 64)
         u = np.where(u > LIMIT, u - 2 * LIMIT, np.where(u <= -LIMIT, u + 2 * LIMIT, u))
         v = as_int32(shrink(v, 4096 - p["dv"]) + u + p["bias_mant"] * 2 ** p["bias_exp"])
@@ -107,15 +107,15 @@ def fixed_cases(draw: st.DrawFn) -> tuple[np.ndarray, dict[str, Any]]:
     # Up to 2^24, which a convolution can deliver: u wraps and v saturates.
     reach = draw(st.sampled_from([3, 300, 30_000, 2**17, 2**24]))
     p = {
-        "du": draw(st.sampled_from([-1, 0, 4095]) | st.integers(-1, 4095)),
-        "dv": draw(st.sampled_from([0, 4096]) | st.integers(0, 4096)),
+        "du": draw(st.sampled_from([-1, 0, 4095]) | st.integers(-1, 4095) | st.just(rng.integers(-1, 4096, N))),
+        "dv": draw(st.sampled_from([0, 4096]) | st.integers(0, 4096) | st.just(rng.integers(0, 4097, N))),
         "vth": draw(st.sampled_from([0, 131071]) | st.integers(0, 131071) | st.integers(0, 300)),
         "bias_mant": rng.integers(-4096, 4096, N),
         "bias_exp": rng.integers(0, 8, N),
         "v_init": draw(st.integers(-LIMIT + 1, LIMIT - 1) | st.integers(-9000, 9000) | st.just(None)),
         "interval": draw(st.integers(1, 9)),
         "offset": draw(st.integers(0, 20)),
-        "taken": draw(st.sampled_from([None, 0, 64 * 300, LIMIT])),
+        "taken": draw(st.sampled_from([None, 0, 64 * 300, LIMIT]) | st.just(rng.integers(0, LIMIT + 1, N))),
         "most": 1,
     }
     if p["v_init"] is None:  # one per neuron
@@ -152,10 +152,20 @@ def test_soft_reset_fixed_without_period(case: tuple[np.ndarray, dict[str, Any]]
         np.testing.assert_array_equal(mine, wanted)
 
 
+@settings(max_examples=200, deadline=None)
+@given(fixed_cases(), st.booleans())
+def test_own_decays_fixed(case: tuple[np.ndarray, dict[str, Any]], periodic: bool) -> None:
+    a, p = case
+    p["interval"] = p["interval"] if periodic else None
+    got = step_model(models().PyOwnDecaysLIFModelFixed, a, p, np.int32)
+    for mine, wanted in zip(got, replay_fixed(a, p, soft=False), strict=True):
+        np.testing.assert_array_equal(mine, wanted)
+
+
 @settings(max_examples=100, deadline=None)
 @given(fixed_cases())
 def test_lava_own_lif_reset(case: tuple[np.ndarray, dict[str, Any]]) -> None:
-    # That Lava means what the documents say; v starts at 0 there.
+    # That Lava means what the documents say; v starts at 0 there. Its arithmetic would take decays per neuron.
     a, p = case
     models()
     from lava.proc.lif.models import PyLifResetModelBitAcc

@@ -300,4 +300,5 @@ def session(path: str) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A leaky integrate-and-fire neuron whose reset subtracts the threshold."""
+"""Leaky integrate-and-fire neurons beyond Lava's: with reset by subtraction, and with decays of their own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.ports import PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.process import LogConfig
+from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import AbstractPyLifModelFixed, AbstractPyLifModelFloat
@@ -36,8 +37,9 @@ class SoftResetLIF(LIF):
         s_out = v > vth
         v = v - taken   where s_out
 
-    `taken` is the threshold unless given. Everything but the reset is Lava's own ``LIF``, bit for bit. On the
-    chip this needs custom neuron microcode: Loihi 2's stock LIF resets to zero.
+    `taken` is the threshold unless given. Everything but the reset is Lava's own ``LIF``, bit for bit, except that
+    neurons may have decays of their own, for which Lava's process has no place. On the chip this needs custom
+    neuron microcode: Loihi 2's stock LIF resets to zero.
 
     With `max_spikes` N above 1, ``s_out`` is a graded spike that says how often the neuron fires in the step: the
     largest n up to N for which ``v > n * threshold``, 0 if there is none::
@@ -48,14 +50,15 @@ class SoftResetLIF(LIF):
 
     Args:
         shape: shape of the population, equal to that of ``a_in`` and ``s_out``.
-        du: current decay, one value (fixed: -1..4095, of 4096).
-        dv: voltage decay, one value (fixed: 0..4096, of 4096).
+        du: current decay, one for the population or one per neuron (fixed: -1..4095, of 4096).
+        dv: voltage decay, one or one per neuron (fixed: 0..4096, of 4096).
         vth: threshold, one value (fixed: 0..131071, compared after ``<< 6``).
         bias_mant: bias per neuron (fixed: -4096..4095).
         bias_exp: exponent of the bias per neuron (fixed: 0..7; ignored in floating point).
         v_init: start value of ``v``, one for the population or one per neuron, in the units of ``v``
             (fixed: already shifted, so ``(vth << 6) // 2`` is half the threshold).
-        taken: what a spike takes from ``v``, in the units of ``v`` (fixed: already shifted); None: the threshold.
+        taken: what a spike takes from ``v``, one or one per neuron, in the units of ``v`` (fixed: already shifted);
+            None: the threshold.
         max_spikes: most spikes of one step, 1 to 255; above 1, `taken` must be None and `vth` positive.
         reset_interval: steps between two returns to the start state; None for never.
         reset_offset: return where ``time_step % reset_interval == reset_offset %
@@ -67,13 +70,13 @@ class SoftResetLIF(LIF):
         self,
         *,
         shape: tuple[int, ...],
-        du: float = 0,
-        dv: float = 0,
+        du: float | np.ndarray = 0,
+        dv: float | np.ndarray = 0,
         vth: float = 10,
         bias_mant: float | np.ndarray = 0,
         bias_exp: int | np.ndarray = 0,
         v_init: float | np.ndarray = 0,
-        taken: float | None = None,
+        taken: float | np.ndarray | None = None,
         max_spikes: int = 1,
         reset_interval: int | None = None,
         reset_offset: int = 0,
@@ -98,11 +101,21 @@ class SoftResetLIF(LIF):
             raise ValueError(f"max_spikes must be 1 to 255, not {max_spikes}")
         if max_spikes > 1 and (taken is not None or vth <= 0):
             raise ValueError(f"several spikes per step take one threshold each, above 0: not {taken}, vth {vth}")
+        self.du, self.dv = (Var(shape=np.shape(decay) or (1,), init=decay) for decay in (du, dv))
         self.proc_params["v_init"] = v_init
         self.proc_params["taken"] = taken
         self.proc_params["max_spikes"] = max_spikes
         self.proc_params["reset_interval"] = reset_interval
         self.proc_params["reset_offset"] = reset_offset
+
+
+class OwnDecaysLIF(SoftResetLIF):
+    """LIF population in which each neuron has decays of its own; a spike sets ``v`` to zero.
+
+    In every step as `SoftResetLIF` with tag ``fixed_pt`` (there is no other), but for the last line, which is
+    ``v = 0   where s_out``: Lava's own ``LIF`` and ``LIFReset``, bit for bit, whose processes take one decay for all.
+    The chip has decays per neuron: only the parameters are custom. Takes neither `taken` nor `max_spikes`.
+    """
 
 
 class _PeriodicReset:
@@ -129,6 +142,8 @@ class PySoftResetLIFModelFloat(_PeriodicReset, AbstractPyLifModelFloat):
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
     vth: float = LavaPyType(float, float)
+    du: np.ndarray = LavaPyType(np.ndarray, float)
+    dv: np.ndarray = LavaPyType(np.ndarray, float)
 
     def spiking_activation(self) -> np.ndarray:
         """Spike where the voltage exceeds the threshold, or as often as it does."""
@@ -147,14 +162,13 @@ class PySoftResetLIFModelFloat(_PeriodicReset, AbstractPyLifModelFloat):
 
 
 # Not derived from PyLifModelBitAcc: Lava allows no subclass of a model that implements a Process.
-@implements(proc=SoftResetLIF, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("bit_accurate_loihi", "fixed_pt")
-class PySoftResetLIFModelFixed(_PeriodicReset, AbstractPyLifModelFixed):
-    """Fixed-point model; integration inherited from Lava's bit-accurate LIF."""
+class _Fixed(_PeriodicReset, AbstractPyLifModelFixed):
+    """Fixed-point models; integration and reset to zero inherited from Lava's bit-accurate LIF."""
 
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
     vth: int = LavaPyType(int, np.int32, precision=17)
+    du: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=12)
+    dv: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=12)
 
     def scale_threshold(self) -> None:
         """Align the threshold with the voltage, as the hardware does."""
@@ -162,16 +176,34 @@ class PySoftResetLIFModelFixed(_PeriodicReset, AbstractPyLifModelFixed):
         self.isthrscaled = True
 
     def spiking_activation(self) -> np.ndarray:
-        """Spike where the voltage exceeds the threshold, or as often as it does."""
-        most = self.proc_params["max_spikes"]
-        return self.v > self.effective_vth if most == 1 else np.clip((self.v - 1) // self.effective_vth, 0, most)
-
-    def reset_voltage(self, spike_vector: np.ndarray) -> None:
-        """Subtract `taken` for every spike."""
-        taken = self.proc_params["taken"]
-        self.v -= spike_vector * (self.effective_vth if taken is None else taken)
+        """Spike where the voltage exceeds the threshold."""
+        return self.v > self.effective_vth
 
     def run_spk(self) -> None:
         """One step."""
         self.return_to_start()
         super().run_spk()
+
+
+@implements(proc=OwnDecaysLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("bit_accurate_loihi", "fixed_pt")
+class PyOwnDecaysLIFModelFixed(_Fixed):
+    """Reset to zero."""
+
+
+@implements(proc=SoftResetLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("bit_accurate_loihi", "fixed_pt")
+class PySoftResetLIFModelFixed(_Fixed):
+    """Reset by subtraction."""
+
+    def spiking_activation(self) -> np.ndarray:
+        """Spike where the voltage exceeds the threshold, or as often as it does."""
+        most = self.proc_params["max_spikes"]
+        return super().spiking_activation() if most == 1 else np.clip((self.v - 1) // self.effective_vth, 0, most)
+
+    def reset_voltage(self, spike_vector: np.ndarray) -> None:
+        """Subtract `taken` for every spike."""
+        taken = self.proc_params["taken"]
+        self.v -= spike_vector * (self.effective_vth if taken is None else taken)

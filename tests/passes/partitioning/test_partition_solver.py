@@ -115,7 +115,7 @@ def test_on_chains_it_is_exact_with_a_limit(p: Picks, limit: int) -> None:
     check(random_problem(p, 9, chain=True), limit)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(picks())
 def test_on_chains_dynamic_programming_without_a_limit_is_the_minimum_cut(p: Picks) -> None:
     problem = random_problem(p, 40, chain=True)
@@ -193,15 +193,15 @@ def residual_network(layers: int, seed: int = 0) -> Problem:
 @pytest.mark.parametrize("limit", [None, 2, 6])
 def test_two_hundred_nodes_take_less_than_a_second(limit: int | None) -> None:
     problem = residual_network(199)
-    begin = time.perf_counter()
+    begin = time.process_time()
     answer = solve(problem, limit)
-    took = time.perf_counter() - begin
+    took = time.process_time() - begin
     assert answer.exact
     assert took < 1
-    begin = time.perf_counter()
+    begin = time.process_time()
     extra = forced(problem, answer.chip, limit)
     assert len(extra) == 200
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 3
     for name in list(extra)[1::50]:  # the same by solving again
         other = problem.pinned(host=[name]) if name in answer.chip else problem.pinned(chip=[name])
         try:
@@ -211,29 +211,32 @@ def test_two_hundred_nodes_take_less_than_a_second(limit: int | None) -> None:
         assert extra[name] == pytest.approx(again, abs=1e-9)
 
 
-def test_where_there_is_too_much_to_remember_a_price_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_too_much_to_remember_it_searches(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for seed in range(20):
+    for seed in range(8):
         problem = residual_network(40, seed)
         best = solve(problem, 2)
         assert best.exact
         with monkeypatch.context() as patch:
             patch.setattr(bounded, "MOST_STATES", 4)
-            priced = solve(problem, 2)
-            assert forced(problem, priced.chip, 2) == {}
-        assert alternations(problem, priced.chip) <= 2
-        assert priced.bound <= best.cost <= priced.cost == problem.cost(priced.chip)
-        assert not priced.exact or priced.cost == best.cost
-        found.append(priced.cost == best.cost)
-    assert any(found)
+            patch.setattr(solver, "BEAM", 8 if seed % 2 else 1)
+            answer = solve(problem, 2)
+            assert forced(problem, answer.chip, 2) == {}
+        assert alternations(problem, answer.chip) <= 2
+        assert answer.bound == solve(problem).cost < best.cost <= answer.cost == problem.cost(answer.chip)
+        assert not answer.exact
+        found.append(answer.cost / best.cost)
+    assert all(ratio == 1 for ratio in found[1::2])
+    assert all(ratio < 1.25 for ratio in found)
 
 
-def test_a_price_that_finds_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded, "MOST_STATES", 1)
+def test_a_search_that_finds_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "MOST_STATES", 0)
     nodes = {"a": (INF, 0.0), "b": (0.0, INF), "c": (INF, 0.0)}
     problem = Problem(nodes, (Crossing("a", ("b",)), Crossing("b", ("c",))))
     with pytest.raises(HsnnError, match="at most 1 times"):
         solve(problem, 1)
+    assert solve(problem, 2).chip == {"a", "c"}
 
 
 def test_a_large_graph_is_asked_only_where_it_crosses() -> None:
