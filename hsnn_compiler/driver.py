@@ -278,15 +278,13 @@ def _check_overflow(graph: Graph, samples: np.ndarray) -> list[Finding]:
         return []
     from hsnn_compiler.reference.loihi_executor import LoihiExecutor
 
-    counts = LoihiExecutor(graph).run(samples).saturated
-    return [
-        Finding(
-            "W0451",
-            f"{count} values left the range of the chip's state in {len(samples)} calibration samples",
-            node=name,
-            source=graph[name].source,
-            suggestion="fewer time steps, or compare accuracy: simulate --backend float and --backend reference",
-        )
-        for name, count in counts.items()
-        if count
-    ]
+    findings = []
+    for name, count in LoihiExecutor(graph).run(samples).saturated.items():
+        what = "left the range of the chip's state"
+        way_out = "fewer time steps, or compare accuracy: simulate --backend float and --backend reference"
+        if graph[name].is_event_source:
+            what, way_out = "lay outside the range of this encoder", "nothing, if the model clips them there, too"
+        if count:
+            message = f"{count} values {what} in {len(samples)} calibration samples"
+            findings.append(Finding("W0451", message, node=name, source=graph[name].source, suggestion=way_out))
+    return findings

@@ -142,6 +142,16 @@ class Program:
             return simulate(self.graph, self.directory, x, signals, deadline_s=deadline_s, on_progress=progress)
         raise refuse("E0202", f"no backend named {backend!r}", supported=", ".join(BACKENDS))
 
+    def run(self, x: Inputs, backend: str = "reference") -> np.ndarray | dict[str, np.ndarray]:
+        """What comes out for inputs [samples, ...]: an array [samples, ...], or one for each output by name.
+
+        Args:
+            x: see `simulate`.
+            backend: see `simulate`.
+        """
+        outputs = self.simulate(x, backend).outputs
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
     def count(
         self,
         x: Inputs,

@@ -70,7 +70,8 @@ def split_input(graph: Graph, edge: Edge) -> str:
 
 def _direct_connections(graph: Graph) -> int:
     """Neuron (or Flatten of neurons) to neuron: insert one-to-one synapses."""
-    edges = [edge for edge in graph.edges if ends_synapses(graph[edge.dst]) and _gives_spikes(graph[edge.src])]
+    ends = [node.name for node in graph if ends_synapses(node) and node.on_chip]  # the host adds up without synapses
+    edges = [edge for name in ends for edge in graph.in_edges(name) if _gives_spikes(graph[edge.src])]
     for edge in edges:
         name = graph.unique(f"{edge.src}.to.{edge.dst}")
         node = graph[edge.src]

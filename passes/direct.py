@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import nir
 import numpy as np
-import torch
 
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.ops import Add
@@ -17,7 +16,7 @@ from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, listing
 from hsnn_compiler.passes.connections import split_input
 from hsnn_compiler.passes.decodes import add_to
-from hsnn_compiler.reference.codes import decode as decode_steps
+from hsnn_compiler.reference.codes import worth_of_one
 
 LINEAR = (
     "Affine",
@@ -122,7 +121,7 @@ def _without_steps(graph: Graph) -> list[str]:
         edges = [edge for edge in graph.in_edges(decode.name) if is_direct(graph[edge.src]) and not edge.delay]
         if not edges:
             continue
-        worth = float(decode_steps(decode.op, torch.ones(graph.timesteps or 1, dtype=torch.float64)))
+        worth = worth_of_one(decode.op, graph.timesteps or 1)
         for edge in edges:
             name = graph.unique(f"{decode.name}.direct")
             op = nir.Scale(np.full((1,) * len(graph[edge.src].shape), worth))

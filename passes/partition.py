@@ -133,7 +133,7 @@ def _with_steps(graph: Graph, blockers: dict[str, str]) -> tuple[dict[str, str],
     obstacles = {name: why for name, why in blockers.items() if name not in same} | unreadable_potentials(graph)
     host = on_host(graph, obstacles)
     once = {name: CONSTANT for name in same if graph[name].kind not in ("Encode", *LINEAR)}
-    return host.why | once, list(costs(graph, host, obstacles))
+    return host | once, list(costs(graph, host, obstacles))
 
 
 def neuron_reason(reset: str) -> str:

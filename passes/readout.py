@@ -19,6 +19,7 @@ from hsnn_compiler.passes.base import Pass, PassContext, PassResult
 from hsnn_compiler.passes.decodes import is_read, read_apart, read_populations
 from hsnn_compiler.passes.events.regions import WHY_COLLECT
 from hsnn_compiler.passes.pooling import WEIGHTLESS
+from hsnn_compiler.reference.codes import worth_of_one
 
 
 @dataclass(frozen=True)
@@ -77,14 +78,18 @@ def _collect_weighted(graph: Graph, decode: Node) -> list[str]:
     """Make a Decode in which steps count differently one of the mean, of what a `Collect` presents; what it says."""
     if decode.op.kind not in WEIGHTED_KINDS:
         return []
-    steps = [edge for edge in graph.in_edges(decode.name) if graph[edge.src].kind != "Collect"]
-    if len(steps) < len(graph.in_edges(decode.name)):
+    edges = graph.in_edges(decode.name)
+    steps = [edge for edge in edges if graph[edge.src].kind != "Collect"]
+    if not steps:  # a constant, whatever the steps count
+        graph.update(decode.name, op=Decode("mean", worth_of_one(decode.op, graph.timesteps or 1)))
+        return []
+    if len(steps) < len(edges):
         raise refuse(
             "E0456",
             f"Decode of {decode.op.kind} behind a window that is collected already",
             node=decode.name,
             source=decode.source,
-            supported="Decode of spikes; of weighted spikes that no other window adds up",
+            supported="Decode of spikes, of weighted spikes, or of what another window presents",
             suggestion="put neurons before the decoder, decode the mean, or --encode current",
         )
     name = graph.unique(f"{decode.name}.collect")

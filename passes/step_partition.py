@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+
+import networkx as nx
 
 from hsnn_compiler.diagnostics import Finding
 from hsnn_compiler.ir.graph import Graph, Node
@@ -19,26 +20,6 @@ from hsnn_compiler.passes.direct import STATELESS, is_direct
 
 PINNED = "pinned to the host"
 CONSTANT = "its input is analog and the same in every step: once per sample"
-
-
-@dataclass
-class OnHost:
-    """Nodes of the time domain that run on the host.
-
-    Attributes:
-        why: reasons by name.
-        root: by name, the obstacle that took a node there; an obstacle itself has its own name.
-    """
-
-    why: dict[str, str] = field(default_factory=dict)
-    root: dict[str, str] = field(default_factory=dict)
-
-    def add(self, name: str, why: str, root: str) -> bool:
-        """Take a node; False if it was there before."""
-        if name in self.why:
-            return False
-        self.why[name], self.root[name] = why, root
-        return True
 
 
 def has_steps(node: Node) -> bool:
@@ -57,8 +38,8 @@ def constants(graph: Graph) -> set[str]:
     return found
 
 
-def on_host(graph: Graph, obstacles: dict[str, str]) -> OnHost:
-    """All that runs on the host because of some nodes that the chip cannot run.
+def on_host(graph: Graph, obstacles: dict[str, str]) -> dict[str, str]:
+    """All that runs on the host because of some nodes that the chip cannot run: names and reasons.
 
     What feeds a host node with currents runs on the host, and so does what gets currents from one: synapses on the
     chip take spikes alone. Spikes may cross either way; what is constant feeds both. Where spikes of the host lead out
@@ -68,30 +49,33 @@ def on_host(graph: Graph, obstacles: dict[str, str]) -> OnHost:
         graph: typed.
         obstacles: nodes of the time domain by name, each with what is in the way; none that is constant.
     """
-    host = OnHost()
-    _take_with(graph, host, [name for name, why in obstacles.items() if host.add(name, why, name)])
+    host = dict(obstacles)
+    _take_with(graph, host, obstacles)
     for decode in graph.of_kind("Decode"):
         region, sources = _behind(graph, decode.name)
-        senders = [name for name in sources if name in host.why]
-        if senders and all(graph[name].kind == "Encode" or name in host.why for name in sources):
+        senders = [name for name in sources if name in host]
+        if senders and all(graph[name].kind == "Encode" or name in host for name in sources):
             why = f"leads from {senders[0]}, which runs on the host, out of the network"
-            _take_with(graph, host, [name for name in region if host.add(name, why, host.root[senders[0]])])
+            new = [name for name in region if name not in host]
+            host.update(dict.fromkeys(new, why))
+            _take_with(graph, host, new)
     return host
 
 
-def _take_with(graph: Graph, host: OnHost, names: Iterable[str]) -> None:
+def _take_with(graph: Graph, host: dict[str, str], names: Iterable[str]) -> None:
     """Let currents be computed where they are needed, in `host`, given what is new there."""
     same = constants(graph)
     waiting = deque(names)
     while waiting:
         name = waiting.popleft()
-        near = [(n, f"feeds {name}, which runs on the host") for n in graph.predecessors(name) if _must_follow(n)]
+        near = [(n.name, f"feeds {name}, which runs on the host") for n in graph.predecessors(name) if _must_follow(n)]
         if not _sends_spikes(graph[name]):
-            behind = (n for n in graph.successors(name) if has_steps(n))
-            near += [(n, f"its currents come from {name}, which runs on the host") for n in behind]
-        for node, why in near:
-            if node.name not in same and host.add(node.name, why, host.root[name]):
-                waiting.append(node.name)
+            why = f"its currents come from {name}, which runs on the host"
+            near += [(n.name, why) for n in graph.successors(name) if has_steps(n)]
+        for other, why in near:
+            if other not in same and other not in host:
+                host[other] = why
+                waiting.append(other)
 
 
 def _behind(graph: Graph, name: str) -> tuple[list[str], list[str]]:
@@ -122,22 +106,29 @@ def unreadable_potentials(graph: Graph) -> dict[str, str]:
     return found
 
 
-def costs(graph: Graph, host: OnHost, obstacles: dict[str, str]) -> Iterator[Finding]:
-    """A warning for each obstacle: what it takes to the host (W0434), and what that costs between spikes (W0431)."""
-    chip = {n.name for n in graph if (n.is_population or (n.is_synapse and has_steps(n))) and n.name not in host.why}
+def costs(graph: Graph, host: dict[str, str], obstacles: dict[str, str]) -> Iterator[Finding]:
+    """A warning for each part of the graph that the chip cannot run, and whatever it takes to the host with it.
+
+    W0431 where the part lies between spikes of the chip, and so costs a window; W0434 where it takes weights.
+    """
+    chip = {n.name for n in graph if (n.is_population or (n.is_synapse and has_steps(n))) and n.name not in host}
     chip -= constants(graph)
-    for name, why in obstacles.items():
-        taken = [other for other, root in host.root.items() if root == name and other != name]
-        layers = [other for other in taken if graph[other].is_synapse]
-        neurons = [other for other in taken if graph[other].is_population]
-        parts = [(layers, "weight layer"), (neurons, "population")]
-        with_it = " and ".join(f"{count(len(names), what)} ({listing(names)})" for names, what in parts if names)
+    for part in nx.weakly_connected_components(graph.nx.subgraph(host)):
+        first, *others = (name for name in obstacles if name in part)
+        why = obstacles[first] + (f" (nor {count(len(others), 'op')} beside it: {listing(others)})" if others else "")
+        taken = [node for node in graph if node.name in part and node.name not in obstacles]
+        layers = [node.name for node in taken if node.is_synapse]
+        neurons = [node.name for node in taken if node.is_population]
+        kinds = [(layers, "weight layer"), (neurons, "population")]
+        with_it = " and ".join(f"{count(len(names), what)} ({listing(names)})" for names, what in kinds if names)
         where = "it runs on the host" + (f", with {with_it}" if with_it else "")
-        if graph.ancestors(name) & chip and graph.descendants(name) & chip:
+        before = set[str]().union(*map(graph.ancestors, part))
+        behind = set[str]().union(*map(graph.descendants, part))
+        if before & chip and behind & chip:
             price = f"one window of {graph.timesteps} steps more per result"
-            yield _warning("W0431", graph[name], f"{why}, and it lies between spikes: {where}; {price}")
-        elif layers and why != PINNED:
-            yield _warning("W0434", graph[name], f"{why}: {where}")
+            yield _warning("W0431", graph[first], f"{why}, and it lies between spikes: {where}; {price}")
+        elif layers and PINNED not in (obstacles[name] for name in (first, *others)):
+            yield _warning("W0434", graph[first], f"{why}: {where}")
 
 
 def _warning(code: str, node: Node, message: str) -> Finding:

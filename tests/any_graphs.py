@@ -152,7 +152,9 @@ def random_annotations(p: Picks) -> dict[str, Any]:
         "placement": Placement(p.choice(["host", "chip"]), p.choice(["", "because: it is = {so}, <- there"])),
         "quant": p.choice([
             WeightQuant(np.signbit(weight).astype(np.int32), -3, 8, "mixed", 1 / 3, 5),
-            NeuronQuant(4095, 12, 99, -7, np.arange(p.choice([1, 9]), dtype=np.int32), 3, 1e-7, p.choice([None, 7])),
+            NeuronQuant(*(p.choice([12, np.arange(n, dtype=np.int32)]) for n in (2, 9)), 99, -7,
+                        np.arange(p.choice([1, 9]), dtype=np.int32), 3, 1e-7,
+                        p.choice([None, 7, np.arange(3, dtype=np.int32)])),
             CurrentQuant(3, 0.1, -4096, 4000),
             SigmaDeltaQuant(3, np.arange(2, dtype=np.int32), 6, 6, 0.5),
             CollectQuant(p.choice([-2, 5]), np.arange(3, dtype=np.int32).reshape(3, 1)),

@@ -85,18 +85,19 @@ def population(graph: Graph, p: Picks, name: str, shape: Shape, feeds: Sequence[
     )
     most = p.choice([1, 1, 2, 7, 255]) if reset == "subtract" else 1
     vth = p.choice([100, 300, 0, 20, 1, 2000, VTH_MAX - 1, VTH_MAX, 2 ** p.integer(1, 16)]) if spiking else VTH_MAX
-    late = (None, 5000, None, 2**23)[abs(v_init) % 4] if reset == "subtract" and most == 1 else None
-    du, dv = rng.integers(0, 4096, shape, np.int32), rng.integers(0, 4097, shape, np.int32)
     quant = NeuronQuant(
-        du=du if p.flag(5) else p.choice([4095, 0, 1, 2047, 4094, int(du.flat[0])]),
-        dv=dv if p.flag(5) else p.choice([0, 1, 128, 2048, 4095, int(rng.integers(0, 4096))]),
+        du=p.choice([4095, 0, 1, 2047, 4094, int(rng.integers(0, 4096))]),
+        dv=p.choice([0, 1, 128, 2048, 4095, int(rng.integers(0, 4096))]),
         vth=max(vth, int(most > 1)),
         v_init=rng.integers(-V_MAX, V_MAX, shape, np.int32) if reset == "subtract" and p.flag(4) else v_init,
         bias_mant=bias.astype(np.int32),
         bias_exp=bias_exp,
         scale=1.0,
-        taken=dv if late and p.flag() else late,
+        taken=(None, 5000, None, 2**23)[abs(v_init) % 4] if reset == "subtract" and most == 1 else None,
     )
+    for what in ("du", "dv", "taken"):  # one for each neuron
+        if rng.random() < 0.3 and (what != "taken" or quant.taken is not None):
+            quant = replace(quant, **{what: rng.integers(0, 4096, shape, np.int32)})
     op = nir.IF(r=parameter, v_threshold=parameter, v_reset=0 * parameter) if spiking else nir.I(r=parameter)
     dynamics = Dynamics(integrator="none", reset=reset, max_spikes=most)
     graph.add(Node(name, op, dynamics=dynamics, placement=CHIP, quant=quant), *feeds)

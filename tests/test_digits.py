@@ -85,3 +85,11 @@ def test_overflow_on_calibration_data_is_said():
     loud = hc.compile(model.eval(), calibration=x, timesteps=256)
     assert [finding.node for finding in loud.findings if finding.code == "W0451"] == ["_3"]
     assert loud.simulate(x).saturated["_3"] > 0
+
+
+def test_hybrid_network_loses_nothing_before_quantisation(test_set):
+    """Two loops over time, ANN paths beside them, and a turn of the host between the chip's two."""
+    source, floating, integer = compiled("digits_has", test_set)
+    assert source >= 97.5
+    assert floating == source
+    assert abs(integer - floating) <= 1

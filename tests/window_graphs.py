@@ -11,6 +11,7 @@ from chip_graphs import CHIP, HOST, connections, encode, population, schedule
 from picks import Picks
 
 from hsnn_compiler.ir import Dynamics, Graph, Node
+from hsnn_compiler.ir.crossings import DECODE_KINDS
 from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import COLLECT_CODES, EVENT_KINDS, Collect, Decode, Encode, FirstSpike
 from hsnn_compiler.ir.quant import CollectQuant, CurrentQuant, FirstSpikeQuant
@@ -37,8 +38,8 @@ def random_windows(p: Picks) -> tuple[Graph, np.ndarray]:
         if graph[name].is_spiking:
             spiking.append(name)
     for node in [n for n in graph if n.is_population and not graph.out_edges(n.name)]:
-        kind = p.choice(["mean", "sum", "last"]) if node.is_spiking else "last"
-        graph.add(Node(f"{node.name}.decode", Decode(kind), placement=HOST), node.name)
+        op = Decode(p.choice(DECODE_KINDS), 1.5, p.divisor(graph.timesteps)) if node.is_spiking else Decode("last")
+        graph.add(Node(f"{node.name}.decode", op, placement=HOST), node.name)
         graph.add(Node(f"{node.name}.output", nir.Output(np.array(node.shape)), placement=HOST), f"{node.name}.decode")
     return schedule(graph), x
 

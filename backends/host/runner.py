@@ -15,9 +15,9 @@ def onnx_runner(part: Graph) -> Runner:
         part: see `hsnn_compiler.ir.stages.stage_graph`.
     """
     from hsnn_compiler.backends.host.onnx_export import to_onnx
-    from hsnn_compiler.backends.host.onnx_run import Session
+    from hsnn_compiler.backends.host.session import HostSession
 
-    session = Session(to_onnx(part, part.name))
+    session = HostSession(to_onnx(part, part.name))
 
     def run(arrays: Arrays) -> Arrays:
         samples = len(next(iter(arrays.values())))

@@ -151,7 +151,7 @@ def scale_findings(tracer: Tracer) -> list[Finding]:
     found = []
     for why, places in tracer.scales.items():
         names = list(places)
-        others = f", and {len(names) - 1} more: {', '.join(names[1:4])}" if len(names) > 1 else ""
+        others = f"; the same for {len(names) - 1} more: {', '.join(names[1:4])}" if len(names) > 1 else ""
         found.append(
             Finding(
                 "W0415",

@@ -103,6 +103,11 @@ def decode(op: Any, value: Tensor) -> Tensor:
     return out if op.gain == 1 else out * op.gain
 
 
+def worth_of_one(op: Any, steps: int) -> float:
+    """What a `Decode` makes of a 1 in every step."""
+    return float(decode(op, torch.ones(steps, dtype=torch.float64)))
+
+
 def decode_integers(op: Any, value: Tensor) -> tuple[Tensor, int]:
     """The same for spikes, payloads and potentials as integers: an exact sum [batch, ...], and what to divide it by."""
     if op.kind == "last":

@@ -20,6 +20,7 @@ from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import Decode, Encode, NoOp
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import BOUNDED, EXACT, LOSSY
+from hsnn_compiler.reference.codes import worth_of_one
 from hsnn_compiler.verify.replay import Outcome, batch_size
 from hsnn_compiler.verify.runner import Runner
 from hsnn_compiler.verify.stages import Stage, completes
@@ -172,10 +173,9 @@ def _factor(graph: Graph, node: Node, steps: int) -> float:
     if node.kind == "Encode":
         return 1.0
     source = graph.predecessors(node.name)[0]
-    sums = node.op.kind == "sum"
     if node.op.kind == "last" and source.is_neuron and source.dynamics is not None and source.dynamics.decay == 1.0:
-        sums = True  # an integrator read at the end
-    return float(node.op.gain) * (steps if sums else 1)
+        return float(node.op.gain) * steps  # an integrator read at the end
+    return worth_of_one(node.op, steps)
 
 
 def _between(graph: Graph, name: str, before: Any, after: Any) -> None:

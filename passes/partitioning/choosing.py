@@ -63,6 +63,7 @@ def choose(
     """
     if chip is None:
         chip = solve_for(work, objective, context.max_crossings)[1].chip
+    chip = frozenset(name for name in chip if not work.works[name].only_host)
     prices = Prices(work)
     why = reasons(prices, objective, chip)
     measure = _Measure(work.graph, context, place, work.profile.timesteps)

@@ -15,7 +15,7 @@ from hsnn_compiler.passes.partitioning.problem import INF, Assignment, Crossing,
 
 MANY = 200
 """With more nodes than these, `forced` looks only at those beside a crossing unless told which."""
-PRICES = 24
+PRICES = 12
 """How many prices per signal that crosses are tried where dynamic programming has too much to remember."""
 
 _HOST, _CHIP = ("host",), ("chip",)  # terminals: no node's name is a tuple

@@ -64,7 +64,7 @@ def test_dump_ir_writes_a_graph_after_every_pass_that_parses_back(cli, tmp_path,
     status, _, _ = cli(DIGITS / "digits_direct.pt", "--calib", CALIB, "--dry-run", "--dump-ir", "ir")
     files = sorted((tmp_path / "ir").iterdir())
     assert status == 0
-    assert [file.name for file in files][:3] == ["00-captured.txt", "01-remove-noops.txt", "02-fold-batchnorm.txt"]
+    assert [file.name for file in files][:3] == ["00-captured.txt", "01-remove-noops.txt", "02-lower-spike-logic.txt"]
     final = storage.read(bundle / "graphs" / "program.nir")
     assert graphs_equal(parse(files[-1].read_text(), arrays_of(final)), final)
 

@@ -26,6 +26,7 @@ from hsnn_compiler.nn import (
     Rate,
     RateCode,
     Sum,
+    calibrate,
     reset_states,
 )
 from hsnn_compiler.reference.float_executor import FloatExecutor
@@ -130,3 +131,13 @@ def findings_of(model, x):
 
 def image(n=5, scale=2.0):
     return torch.rand(n, 1, 6, 6) * scale
+
+
+def has(model, shape, n=4):
+    """Lively batch norms, and calibrated encoders."""
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            lively(part)
+    x = torch.rand(n, *shape)
+    calibrate(model, x)
+    return model, x

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nir
 import numpy as np
 import pytest
@@ -52,10 +54,10 @@ def test_bits_of_a_message_hold_every_payload_and_a_sign() -> None:
         assert 2 ** (bits - 1) > payload >= 2 ** (bits - 2)
 
 
-def quantised(v_init: object, vth: int = 9, max_spikes: int = 3) -> Graph:
+def quantised(v_init: object, vth: int = 9, max_spikes: int = 3, **more: object) -> Graph:
     graph = network(max_spikes)
     quant = NeuronQuant(4095, 0, vth, v_init, np.zeros((4, 1, 1), np.int32), 0, 1.0)  # type: ignore[arg-type]
-    graph.update("n0", quant=quant)
+    graph.update("n0", quant=replace(quant, **more))
     return graph
 
 
@@ -80,6 +82,10 @@ def test_start_potentials_per_neuron_are_kept_in_text_and_files(tmp_path) -> Non
         (quantised(START[0]), "v_init of shape [2, 2]"),
         (quantised(2**23), "v_init = 8388608 is outside"),
         (quantised(np.full((4, 2, 2), -(2**23))), "v_init = -8388608..-8388608 is outside"),
+        (quantised(0, dv=np.array([0, 4097, 0, 0])), "dv of shape [4]"),
+        (quantised(0, dv=np.full((4, 2, 2), 4097)), "dv = 4097..4097 is outside"),
+        (quantised(0, du=np.full((4, 2, 2), -2)), "du = -2..-2 is outside"),
+        (quantised(0, taken=-1), "taken = -1 is outside"),
         (quantised(0, vth=0), "threshold of 0"),
     ],
 )

@@ -14,7 +14,9 @@ from value_graphs import Net, assert_same_function, run_passes
 from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.ir import Dynamics, Graph
 from hsnn_compiler.ir.crossings import DECODE_KINDS, WEIGHTED_KINDS
+from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.ops import Add, Collect, Decode, Encode, Mean, ReLU
+from hsnn_compiler.passes.decodes import read_populations
 from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
 from hsnn_compiler.reference.float_executor import FloatExecutor
 from hsnn_compiler.reference.loihi_executor import LoihiExecutor
@@ -78,6 +80,18 @@ def test_a_sum_of_spikes_needs_no_neurons(p: Picks) -> None:
     for name, output in before.items():
         np.testing.assert_allclose(got[name], output, rtol=1e-9, atol=1e-9)
     assert before["y"].std() > 1e-6
+
+
+def test_sums_that_nobody_merged() -> None:
+    """Before `merge-adds`: what is added to itself counts twice."""
+    net = two_populations().add("twice", Add(), "a", "a").add("sum", Add(), "twice", "b", "a").pool("pool", 2)
+    graph = net.add("d", Decode("bitplane")).done()
+    placed = lower(graph, "remove-noops,partition,convert-activations,map-direct-coding")
+    after = placed.copy()
+    assert set(read_populations(after, "d")) >= {"pool", "d.sum"}
+    assert not any(node.on_chip for node in after.of_kind("Add", "AvgPool2d"))
+    assert_same_function(graph, infer_types(after), samples(graph))
+    assert read_populations(after, "d") == []
 
 
 def test_thresholds_of_converted_neurons_leave_with_the_sum() -> None:
@@ -160,10 +174,16 @@ def test_an_encoding_is_decoded_on_the_host() -> None:
     assert_same_function(graph, after, samples(graph))
 
 
-def test_a_window_behind_a_window_is_refused() -> None:
+@pytest.mark.parametrize("kind", WEIGHTED_KINDS)
+def test_a_window_behind_a_window(kind: str) -> None:
+    """What a Collect presents is a constant to the decoder; beside currents still to be weighed it is refused."""
+    net = Net((4,), 8).encode().linear("l0", 5).neuron("a", threshold=[0.4]).linear("fc", 3)
+    net.add("collect", Collect("rate", np.ones(1)))
+    graph = net.add("decode", Decode(kind, 2.0)).done()
+    assert_same_function(graph, lower(graph), samples(graph))
     net = Net((4,), 8).encode().linear("l0", 5).neuron("a", threshold=[0.4]).linear("fc", 3)
     net.add("collect", Collect("rate", np.zeros(1))).linear("also", 3, "a").add("sum", Add(), "collect", "also")
-    graph = net.add("decode", Decode("bitplane")).done()
+    graph = net.add("decode", Decode(kind)).done()
     with pytest.raises(HsnnError) as error:
         lower(graph)
     assert [finding.code for finding in error.value.findings] == ["E0456"]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.driver import lower
 from hsnn_compiler.frontends.torch import capture
 from hsnn_compiler.nn import LIF, Direct, Sum, TimeLoop
@@ -50,11 +49,15 @@ def test_exactly_the_same_on_the_chip():
 
 
 def test_what_is_not_spikes_stays():
-    graph = captured(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), LIF(0.9), nn.Conv2d(4, 3, 2), LIF(0.8))
-    assert not LowerMaxPooling().run(graph, PassContext()).modified
-    with pytest.raises(HsnnError) as error:
-        lower(graph, Options(), X)
-    assert [finding.code for finding in error.value.findings if finding.is_error] == ["E0431"]
+    """Values and currents: the host pools them."""
+    constant = captured(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), LIF(0.9), nn.Conv2d(4, 3, 2), LIF(0.8))
+    layers = (nn.Conv2d(1, 4, 3), LIF(), nn.Conv2d(4, 3, 2), nn.MaxPool2d(2), LIF(), nn.Conv2d(3, 2, 2), LIF())
+    for graph, warned in ((constant, False), (captured(*layers), True)):
+        assert not LowerMaxPooling().run(graph, PassContext()).modified
+        program = lower(graph, Options(), X)
+        assert any(finding.code == "W0431" for finding in program.findings) == warned
+        (pool,) = program.graph.of_kind("MaxPool2d")
+        assert pool.placement.where == "host"
 
 
 def values(*layers, shape=(2, 9, 8)):

@@ -78,6 +78,7 @@ def places(program, kinds=("IF", "LIF")):
 
 MIDDLE = {
     "layer norm": ([nn.LayerNorm(12), LIF(0.8, 0.3)], 1),
+    "reshaped": ([nn.Unflatten(1, (3, 4)), nn.Flatten(), LIF(0.8, 0.3)], 1),
     "relu": ([nn.ReLU(), linear(), IF(0.2)], 1),
     "softmax of potentials": ([nn.Softmax(1), linear(), IF(0.1)], 1),
     "concatenated": ([IF(0.2), Beside(), linear(24, 12), IF(0.4)], 0),
@@ -189,6 +190,19 @@ def test_several_stages():
     program = compiled(TimeLoop(Direct(T), nn.Sequential(linear(), IF(0.4), *turn, *again), Rate()), ROWS)
     assert codes(program) == ["W0431", "W0431"]
     assert [stage.number for stage in host_stages(program.graph)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("encoder", "what"), [(Direct(T), "bias currents"), (BitPlane(T), "events")])
+def test_what_the_first_stage_sends_is_told(encoder, what):
+    body = nn.Sequential(linear(), IF(0.4), linear(), nn.LayerNorm(12), IF(0.4), linear(), IF(0.4))
+    program = compiled(TimeLoop(encoder, body, Rate()), ROWS)
+    (crossing,) = (t for stage in program.stages for t in stage.tables if t.title == "What crosses")
+    assert [row[2:4] for row in crossing.rows] == [
+        ("host to chip", what),
+        ("chip to host", "events"),
+        ("host to chip", "events"),
+        ("chip to host", "events"),
+    ]
 
 
 def test_nothing_is_left_for_the_chip():

@@ -59,7 +59,9 @@ def _calls() -> list[Call]:
             full = sorted(f for f in TABLE if f == short or f.split(".")[1] == short)
             exact = [f for f in full if f == short]
             for function in exact or full:
-                for call in re.split(r"\s;\s", calls):
+                # A method that is a function too is the same operation: one call of it is enough.
+                is_twin = function.replace("Tensor.", "torch.") in full and function.startswith("Tensor.")
+                for call in re.split(r"\s;\s", calls)[: 1 if is_twin else None]:
                     arguments, shapes, *given = (part.strip() for part in call.split("|"))
                     arguments, constants = _constants(arguments)
                     sizes = tuple(_sizes(shape) for shape in shapes.split()) or ((),)

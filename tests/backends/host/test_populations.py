@@ -68,7 +68,7 @@ meanings = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     kind=st.sampled_from(["IF", "LIF", "CubaLIF", "I", "LI", "CubaLI"]),
     shape=st.sampled_from(SHAPES),
