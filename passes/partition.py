@@ -183,7 +183,8 @@ def _place(node: Node, host: Mapping[str, str], timed: bool) -> Placement:
     if node.kind in ACTIVATIONS:
         return Placement("chip", "an activation that becomes integrate-and-fire neurons")
     if node.kind == "Encode":
-        return Placement("chip", "the value is presented at every step")
+        sends = node.is_event_source
+        return Placement("chip", "the host sends its spikes" if sends else "the value is presented at every step")
     if node.is_synapse:
         return Placement("chip", "synapses")
     if node.kind == "Flatten":

@@ -6,7 +6,7 @@ weights that Lava truncates, loops of every length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import nir
 import numpy as np
@@ -135,17 +135,19 @@ class _Part:
         most = p.choice([1, 1, 3, 255]) if reset == "subtract" else 1
         vth = p.choice([100, 300, 0, 20, 1, 2000, VTH_MAX, 2 ** p.integer(1, 16)]) if spiking else VTH_MAX
         v_init = p.choice([0, 0, -500, V_MAX, int(rng.integers(-V_MAX, V_MAX))]) if may_start else 0
-        du, dv = rng.integers(-1, 4096, shape, np.int32), rng.integers(0, 4097, shape, np.int32)
         quant = NeuronQuant(
-            du=du if p.flag(5) else p.choice([4095, 0, -1, 1, 2047, 4094, int(du.flat[0])]),
-            dv=dv if p.flag(5) else p.choice([0, 4096, 1, 128, 2048, 4095, int(dv.flat[0])]),
+            du=p.choice([4095, 0, -1, 1, 2047, 4094, int(rng.integers(0, 4096))]),
+            dv=p.choice([0, 4096, 1, 128, 2048, 4095, int(rng.integers(0, 4096))]),
             vth=max(vth, int(most > 1)),
             v_init=rng.integers(-V_MAX, V_MAX, shape, np.int32) if may_start and p.flag(5) else v_init,
             bias_mant=rng.integers(-top - (top > 0), top + 1, shape).astype(np.int32),
             bias_exp=p.integer(0, 7),
             scale=1.0,
-            taken=p.choice([None, None, 0, 5000, 2**23, dv]) if reset == "subtract" and most == 1 else None,
+            taken=p.choice([None, None, 0, 5000, 2**23]) if reset == "subtract" and most == 1 else None,
         )
+        for what in ("du", "dv", "taken"):  # one for each neuron
+            if rng.random() < 0.2 and (what != "taken" or quant.taken is not None):
+                quant = replace(quant, **{what: rng.integers(0, 4096, shape, np.int32)})
         op = nir.IF(r=one, v_threshold=one, v_reset=0 * one) if spiking else nir.I(r=one)
         dynamics = Dynamics(integrator="none", reset=reset, max_spikes=most)
         return Node(name, op, dynamics=dynamics, placement=CHIP, quant=quant)

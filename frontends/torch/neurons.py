@@ -43,8 +43,9 @@ def _if(call: Call, mod: IF, current: Tensor) -> str:
 def _qcfs(call: Call, mod: QCFS, x: Tensor) -> str:
     """Halves round up, as floor(... + 1/2) does."""
     shape = call.shape(x)
-    threshold = call.array(mod.threshold)
-    return call.emit(Quantised(threshold.reshape(-1, *[1] * (len(shape) - 1)), mod.levels), x)
+    threshold = call.array(mod.threshold).reshape(-1, *[1] * (len(shape) - 1))
+    per_channel = np.array(np.broadcast_to(threshold, (*shape[:1], *threshold.shape[1:])))
+    return call.emit(Quantised(per_channel, mod.levels), x)
 
 
 @keeps(LIF, IF)

@@ -322,5 +322,5 @@ def test_table():
 @pytest.mark.parametrize("mechanism", ["subtract", "zero"])
 def test_a_neuron_that_starts_above_its_threshold_is_refused(mechanism: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), snn.Leaky(0.9, threshold=-0.1, reset_mechanism=mechanism, init_hidden=True))
-    with pytest.raises(HsnnError, match="E0402.*starts above the threshold"):
+    with pytest.raises(HsnnError, match="starts above the threshold"):
         capture(model, torch.rand(2, 4), timesteps=8)
