@@ -241,9 +241,9 @@ class Population:
             if array is not None and not np.all(array == array.flat[0]):
                 raise self._refuse(
                     "E0445",
-                    f"{what} differs between the neurons of one population",
-                    supported=f"one {what} per layer",
-                    suggestion="train with one value per layer, or split the layer",
+                    f"{what} differs between the pixels of a channel, which one kernel serves",
+                    supported=f"one {what} per channel",
+                    suggestion="train with one value per channel",
                 )
             scalars[what] = None if array is None else float(array.flat[0])
         gain = float(scalars["gain"] or 0) * float(1 if scalars["w_in"] is None else scalars["w_in"])

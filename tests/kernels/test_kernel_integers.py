@@ -73,6 +73,22 @@ def test_resets_and_states(case, data):
     check(case, data.draw(neurons(case)), rng.random(time) < 0.4, (u, v), extra)
 
 
+@pytest.mark.parametrize("reset", ["zero", "subtract"])
+@pytest.mark.parametrize("shape", [(40,), (3, 5, 4), (4,)])
+def test_neurons_that_differ(reset, shape):
+    """Decays, and what a spike takes, for each neuron or each channel; inputs without synapses."""
+    rng, size = np.random.default_rng(4), (40,) if shape == (40,) else (3, 5, 4)
+    extra = rng.integers(-2000, 4000, (3, 12, *size)).astype(np.int32)
+    du, dv, taken = rng.integers(0, 4096, shape), rng.integers(0, 4097, shape), rng.integers(0, 2**20, shape)
+    neuron = LoihiNeuron(du, dv, 900, rng.integers(-999, 999, size), rng.integers(0, 999, size), reset, taken=taken)
+    output, states, population = loihi_replay(neuron, extra.astype(np.int64))
+    run = Layer([], neuron, dtype=np.int32, out_shape=size).run([], extra, {"u", "v"})
+    for got, wanted in ((run.spikes, output), (run.u, states["u"]), (run.v, states["v"])):
+        np.testing.assert_array_equal(got, wanted)
+    assert run.saturated == population.saturated
+    assert 0.05 < output.mean() < 0.95
+
+
 def test_the_cases_are_hard():
     """Large payloads wrap convolutions and u, and saturate v; or the tests above would say little."""
     rng = np.random.default_rng(0)

@@ -56,7 +56,10 @@ def test_reshape_port_both_ways() -> None:
 
 
 def test_both_names_of_the_package() -> None:
-    names = "AxonDelay Collector FirstSpike LavaError Network Place Recorder SampleBias SoftResetLIF simulate"
+    names = (
+        "AxonDelay Bias Collector FirstSpike HostStage LavaError Network OwnDecaysLIF Place Potential "
+        "Recorder SampleBias SoftResetLIF Window from_lava host_stage mantissas session simulate to_lava"
+    )
     for package in ("hsnn_lava", "hsnn_compiler.backends.lava.hsnn_lava"):
         assert python(f"import {package} as p\nprint(*p.__all__)").split() == names.split()
 

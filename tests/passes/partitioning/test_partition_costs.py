@@ -363,7 +363,7 @@ def test_what_is_bound_to_the_host_is_what_the_partition_of_steps_says(seed: int
     obstacles = {name: "not today" for name in steps if p.flag(6)} | unreadable_potentials(graph)
     work = workload(graph, profile(graph, PassContext(calibration=x)), LOIHI, obstacles)
     bound = bound_to_host(work)
-    found, expected = ({name for name in steps if name in names} for names in (bound, on_host(graph, obstacles).why))
+    found, expected = ({name for name in steps if name in names} for names in (bound, on_host(graph, obstacles)))
     assert found <= expected
     assert all(
         leads_out(graph, name) for name in expected - found
