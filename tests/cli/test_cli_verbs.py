@@ -88,10 +88,23 @@ def test_layer_option_reaches_the_layer(cli, tmp_path):
     assert np.all(integers % 32 == 0)
 
 
-def test_pinning_a_layer_moves_everything_before_it_to_the_host(cli, tmp_path):
-    assert cli(DIGITS / "digits_cnn.pt", "--calib", CALIB, "--layer", "relu2:place=host", "-o", "b")[0] == 0
+@pytest.mark.parametrize(
+    ("options", "neurons"),
+    [
+        ([], ["relu1", "conv2.readout", "relu3", "relu4", "fc1.readout"]),
+        (["--max-crossings", "2"], ["relu1", "conv2.readout"]),
+        (["--layer", "relu1:place=host"], ["relu3", "relu4", "fc1.readout"]),
+    ],
+)
+def test_a_layer_pinned_to_the_host_takes_a_turn_between_those_of_the_chip(cli, tmp_path, options, neurons):
+    pinned = ["--layer", "relu2:place=host", *options]
+    assert cli(DIGITS / "digits_cnn.pt", "--calib", CALIB, *pinned, "-o", "b")[0] == 0
     graph = storage.read(tmp_path / "b" / "graphs" / "program.nir")
-    assert [node.name for node in graph if node.is_neuron] == ["relu3", "relu4", "fc1.readout"]
+    assert {node.name for node in graph if node.is_neuron} == set(neurons)
+    status, out, _ = cli("inspect", "b", "--partition")
+    assert status == 0
+    assert "pinned to the host" in " ".join(out.split())
+    assert "Alternatives" in out
     status, out, _ = cli("simulate", "b", "--data", TEST)
     assert status == 0
     assert float(re.search(r"accuracy\s+([\d.]+)%", out).group(1)) >= 99
