@@ -44,7 +44,7 @@ def compiled(seed: int, samples: str = "pipelined") -> tuple[Program, np.ndarray
 
 
 def assert_equal_on_lava(program: Program, x: np.ndarray, directory: Path) -> None:
-    """Spikes, u and v of all populations, and the outputs."""
+    """Spikes, u and v of all populations, bit for bit, and the outputs."""
     program.save(directory)
     record = [(name, variable) for name in program.populations for variable in program.graph[name].states + "s"]
     wanted = program.simulate(x[:SAMPLES], record=record)
@@ -52,7 +52,8 @@ def assert_equal_on_lava(program: Program, x: np.ndarray, directory: Path) -> No
     for key, trace in wanted.trace.items():
         np.testing.assert_array_equal(found.trace[key], trace, err_msg=str(key))
     for name, output in wanted.outputs.items():
-        np.testing.assert_array_equal(found.outputs[name], output)
+        # Computed twice by PyTorch, whose last bit depends on how many threads there are.
+        np.testing.assert_allclose(found.outputs[name], output, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("samples", ["pipelined", "serial"])
