@@ -14,8 +14,10 @@ from hsnn_compiler.ir.stages import middle_stages
 from hsnn_compiler.ir.types import Placement
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult, listing
 from hsnn_compiler.passes.direct import LINEAR
-from hsnn_compiler.passes.partitioning.choosing import Chosen, choose, weightless, workload_of
+from hsnn_compiler.passes.partitioning.choosing import Chosen, choose, weightless
 from hsnn_compiler.passes.partitioning.objectives import solve_for
+from hsnn_compiler.passes.partitioning.profile import profile
+from hsnn_compiler.passes.partitioning.work import workload
 from hsnn_compiler.passes.step_partition import CONSTANT, PINNED, constants, costs, on_host, unreadable_potentials
 from hsnn_compiler.passes.trained import trained_timesteps
 from hsnn_compiler.report.table import Table
@@ -84,10 +86,11 @@ class Partition(Pass):
         converted = (n.op for n in graph.of_kind(*ACTIVATIONS) if n.name not in obstacles)
         trained = None if graph.timesteps else trained_timesteps(converted, context.max_spikes)
         steps = graph.timesteps or context.timesteps or trained or DEFAULT_TIMESTEPS
-        work = workload_of(graph, context, obstacles, pinned, steps)
+        known = profile(graph, context, steps)
+        work = workload(graph, known, context.target, obstacles, pinned)
         if context.objective == "auto" and chip is None:
             alone = weightless(work, solve_for(work, "chip", context.max_crossings)[1].chip) - pinned
-            rest = workload_of(graph, context, {**dict.fromkeys(alone, ALONE), **obstacles}, pinned, steps)
+            rest = workload(graph, known, context.target, {**dict.fromkeys(alone, ALONE), **obstacles}, pinned)
             if alone and solve_for(rest, "chip", context.max_crossings)[1].chip:
                 work = rest
         objective = "chip" if context.objective == "auto" else context.objective

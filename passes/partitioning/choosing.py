@@ -15,12 +15,15 @@ from hsnn_compiler.passes.partitioning.alternatives import alternatives, compari
 from hsnn_compiler.passes.partitioning.costs import Prices
 from hsnn_compiler.passes.partitioning.explain import placement_table, reasons, traffic_table
 from hsnn_compiler.passes.partitioning.objectives import solve_for
-from hsnn_compiler.passes.partitioning.profile import profile
-from hsnn_compiler.passes.partitioning.work import Workload, workload
+from hsnn_compiler.passes.partitioning.work import Workload
 from hsnn_compiler.report.table import Table
 
 QUICK = "convert-activations,calibrate-thresholds{method=mse,correct=none}"
 """What an alternative is measured after: the conversion, with thresholds that take no time to find."""
+UNMEASURED = (
+    "Accuracy: not listed. The network has its own time steps, and a partition changes nothing but which of its weights"
+    " are quantised: hsnn-compile verify measures that."
+)
 SAMPLES = 256
 HELD_OUT = 4
 """One of so many samples is measured on, the others calibrate."""
@@ -42,13 +45,6 @@ class Chosen:
     tables: tuple[Table, ...]
 
 
-def workload_of(
-    graph: Graph, context: PassContext, obstacles: Mapping[str, str], pinned: frozenset[str], timesteps: int
-) -> Workload:
-    """All that costs depend on, of a typed graph and its calibration data; arguments as of `choose`."""
-    return workload(graph, profile(graph, context, timesteps), context.target, obstacles, pinned)
-
-
 def choose(
     work: Workload, context: PassContext, objective: str, place: Place, chip: frozenset[str] | None = None
 ) -> Chosen:
@@ -66,13 +62,14 @@ def choose(
     chip = frozenset(name for name in chip if not work.works[name].only_host)
     prices = Prices(work)
     why = reasons(prices, objective, chip)
-    measure = _Measure(work.graph, context, place, work.profile.timesteps)
+    # With time in the graph a partition changes nothing before quantisation: there is nothing to compare.
+    measure = _Measure(work, context, place) if work.graph.timesteps is None else None
     rows = alternatives(work, context.max_crossings, measure)
     table = comparison(rows, work, chip)
     tables = (
         placement_table(prices, objective, chip, context.max_crossings),
         traffic_table(prices, chip),
-        replace(table, notes=(*table.notes, measure.note)),
+        replace(table, notes=(*table.notes, UNMEASURED if measure is None else measure.note)),
     )
     return Chosen({name: why[name] for name in work.works if name not in chip}, tables)
 
@@ -87,35 +84,31 @@ class _Measure:
     """Agreement of an alternative with the network itself, on samples held out from calibration.
 
     Args:
-        graph: before it is placed.
+        work: the workload, of a graph without time.
         context: of the compilation.
         place: see `Place`.
-        timesteps: T.
     """
 
-    def __init__(self, graph: Graph, context: PassContext, place: Place, timesteps: int) -> None:
+    def __init__(self, work: Workload, context: PassContext, place: Place) -> None:
         from hsnn_compiler.reference.float_executor import FloatExecutor
 
         assert context.calibration is not None
         x = context.calibration[:SAMPLES]
         held = np.arange(len(x)) % HELD_OUT == HELD_OUT - 1
-        self.graph, self.place = graph, place
+        self.graph, self.place = work.graph, place
         self.held = x[held] if held.any() else x
-        self.context = replace(context, calibration=x[~held], timesteps=timesteps)
-        self.known: float | None = None
-        self.own = _predictions(FloatExecutor(graph).run(self.held).outputs)
+        self.context = replace(context, calibration=x[~held], timesteps=work.profile.timesteps)
+        self.own = _predictions(FloatExecutor(work.graph).run(self.held).outputs)
         self.note = (
             f"Accuracy: agreement with the network's own predictions on {len(self.held)} samples held out, before "
             "quantisation, thresholds by least squares; calibration may choose better ones."
         )
 
     def __call__(self, chip: frozenset[str]) -> float:
-        """0 to 1; where the network has its own time, a partition changes nothing before quantisation."""
+        """0 to 1; nothing on the chip is the network itself."""
         from hsnn_compiler.passes.pipeline import parse_pipeline, run_pipeline
         from hsnn_compiler.reference.float_executor import FloatExecutor
 
-        if self.graph.timesteps is not None:
-            return 1.0
         placed = self.place(self.graph, {node.name: "" for node in self.graph if node.name not in chip})
         if not any(node.on_chip for node in placed):
             return 1.0
