@@ -16,14 +16,14 @@ from hsnn_compiler.passes.partitioning.costs import Prices
 from hsnn_compiler.passes.partitioning.explain import placement_table, reasons, traffic_table
 from hsnn_compiler.passes.partitioning.objectives import solve_for
 from hsnn_compiler.passes.partitioning.work import Workload
+from hsnn_compiler.registry import PASSES
 from hsnn_compiler.report.table import Table
 
 QUICK = "convert-activations,calibrate-thresholds{method=mse,correct=none}"
-"""What an alternative is measured after: the conversion, with thresholds that take no time to find."""
-UNMEASURED = (
-    "Accuracy: not listed. The network has its own time steps, and a partition changes nothing but which of its weights"
-    " are quantised: hsnn-compile verify measures that."
-)
+"""What an alternative of a network without time is measured after: thresholds that take no time to find."""
+FIRST, LAST = "convert-activations", "quantise"
+"""Of the default pipeline, what an alternative of a network with time steps is measured after: what it loses, it loses
+in what the chip makes of codes and of weights."""
 SAMPLES = 256
 HELD_OUT = 4
 """One of so many samples is measured on, the others calibrate."""
@@ -62,14 +62,13 @@ def choose(
     chip = frozenset(name for name in chip if not work.works[name].only_host)
     prices = Prices(work)
     why = reasons(prices, objective, chip)
-    # With time in the graph a partition changes nothing before quantisation: there is nothing to compare.
-    measure = _Measure(work, context, place) if work.graph.timesteps is None else None
+    measure = _Measure(work, context, place)
     rows = alternatives(work, context.max_crossings, measure)
     table = comparison(rows, work, chip)
     tables = (
         placement_table(prices, objective, chip, context.max_crossings),
         traffic_table(prices, chip),
-        replace(table, notes=(*table.notes, UNMEASURED if measure is None else measure.note)),
+        replace(table, notes=(*table.notes, measure.note)),
     )
     return Chosen({name: why[name] for name in work.works if name not in chip}, tables)
 
@@ -84,40 +83,59 @@ class _Measure:
     """Agreement of an alternative with the network itself, on samples held out from calibration.
 
     Args:
-        work: the workload, of a graph without time.
+        work: the workload.
         context: of the compilation.
         place: see `Place`.
+
+    Attributes:
+        note: what is measured, in words.
     """
 
     def __init__(self, work: Workload, context: PassContext, place: Place) -> None:
-        from hsnn_compiler.reference.float_executor import FloatExecutor
-
         assert context.calibration is not None
         x = context.calibration[:SAMPLES]
         held = np.arange(len(x)) % HELD_OUT == HELD_OUT - 1
         self.graph, self.place = work.graph, place
+        self.timed = work.graph.timesteps is not None
         self.held = x[held] if held.any() else x
         self.context = replace(context, calibration=x[~held], timesteps=work.profile.timesteps)
-        self.own = _predictions(FloatExecutor(work.graph).run(self.held).outputs)
+        self.own = _predictions(_run(work.graph, self.held))
+        how = (
+            "on the integers of the chip"
+            if self.timed
+            else "before quantisation, thresholds by least squares; calibration may choose better ones"
+        )
         self.note = (
-            f"Accuracy: agreement with the network's own predictions on {len(self.held)} samples held out, before "
-            "quantisation, thresholds by least squares; calibration may choose better ones."
+            f"Accuracy: agreement with the network's own predictions on {len(self.held)} samples held out, {how}."
         )
 
     def __call__(self, chip: frozenset[str]) -> float:
         """0 to 1; nothing on the chip is the network itself."""
         from hsnn_compiler.passes.pipeline import parse_pipeline, run_pipeline
-        from hsnn_compiler.reference.float_executor import FloatExecutor
 
         placed = self.place(self.graph, {node.name: "" for node in self.graph if node.name not in chip})
         if not any(node.on_chip for node in placed):
             return 1.0
+        passes = parse_pipeline(_to_integers() if self.timed else QUICK)
         try:
-            graph = [stage.result.graph for stage in run_pipeline(placed, parse_pipeline(QUICK), self.context)][-1]
+            graph = [stage.result.graph for stage in run_pipeline(placed, passes, self.context)][-1]
+            found = _predictions(_run(graph, self.held, integers=self.timed))
         except HsnnError:
             return float("nan")  # said when it is compiled
-        found = _predictions(FloatExecutor(graph).run(self.held).outputs)
         return float(np.mean(found == self.own))
+
+
+def _to_integers() -> str:
+    names = list(PASSES)
+    return ",".join(names[names.index(FIRST) : names.index(LAST) + 1])
+
+
+def _run(graph: Graph, x: np.ndarray, integers: bool = False) -> Mapping[str, np.ndarray]:
+    """Outputs [samples, ...] by name, in floating point or in the integers of the chip."""
+    from hsnn_compiler.reference.float_executor import FloatExecutor
+    from hsnn_compiler.reference.loihi_executor import LoihiExecutor
+
+    return (LoihiExecutor(graph) if integers else FloatExecutor(graph)).run(x).outputs
 
 
 def _predictions(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
