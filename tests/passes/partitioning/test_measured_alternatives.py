@@ -26,7 +26,7 @@ def alternatives(program: Program) -> dict[str, tuple[int, float]]:
     found = {}
     for row in table.rows:
         names = str(row[0]).removesuffix(" (chosen)").split(", ") + ["chosen"] * str(row[0]).endswith("(chosen)")
-        found |= {name: (row[number], row[accuracy]) for name in names}
+        found |= dict.fromkeys(names, (row[number], row[accuracy]))
     return found
 
 
