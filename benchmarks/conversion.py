@@ -1,13 +1,14 @@
 """Accuracy of converted networks by number of time steps, beside SpikingJelly's conversion, in one run.
 
     python benchmarks/conversion.py [--networks six,vgg] [--seeds 3] [--timesteps 1,2,4,8,16]
-                                    [--plot FILE] [--json FILE]
+                                    [--moved 9] [--plot FILE] [--json FILE]
 
 Networks trained on scikit-learn's digits (`conversion_nets.py`) are converted with 256 calibration images by our
 pipeline in its default settings (`auto`), and in each of the settings that `auto` chooses from; and by SpikingJelly's
 recipes in several settings with 1,200 images, of which the best at each T on the test images is shown. All take the
 image as a constant current. Accuracy on 360 test images, mean over the seeds: one image of one seed is 0.09 points of
-three, so that gaps of 0.3 points are noise. `auto, 8-bit integers` is the whole compilation: Loihi's arithmetic.
+three, so that gaps of 0.3 points are noise; `--moved` makes more test images. `auto, 8-bit integers` is the whole
+compilation: Loihi's arithmetic.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 import conversion_peers
 import numpy as np
 import torch
-from conversion_nets import NETWORKS, Data, data, trained
+from conversion_nets import NETWORKS, Data, data, moved, trained
 
 from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.driver import capture_model, lower
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--timesteps", default="1,2,4,8,16")
+    parser.add_argument("--moved", type=int, default=0, help="also test so many turned and moved copies of each image")
     parser.add_argument("--no-others", action="store_true", help="only auto and SpikingJelly")
     parser.add_argument("--models", type=Path, help="folder that keeps the trained networks")
     parser.add_argument("--plot", type=Path)
@@ -163,7 +165,7 @@ def main() -> None:
     models = arguments.models or Path(tempfile.mkdtemp())
     found = {}
     for network in arguments.networks.split(","):
-        images = data(network)
+        images = moved(data(network), arguments.moved)
         source: list[float] = []
         results: Results = defaultdict(lambda: defaultdict(list))
         for seed in range(arguments.seeds):

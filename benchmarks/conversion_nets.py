@@ -110,6 +110,22 @@ def data(name: str) -> Data:
     return Data(x_train, y_train, x_test, y_test)
 
 
+def moved(images: Data, times: int, seed: int = 0) -> Data:
+    """Every test image, and so many copies of it turned by up to 10 degrees and moved by up to a tenth of its width.
+
+    The training images are what they were, so all of it is new to the network, and there are enough test images to
+    tell half a point from chance.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.from_numpy(images.x_test).repeat(times, 1, 1, 1)
+    angle, *shift = (2 * torch.rand(3, len(x), generator=draw) - 1) * torch.tensor([[np.pi / 18], [0.2], [0.2]])
+    rows = (torch.cos(angle), -torch.sin(angle), shift[0], torch.sin(angle), torch.cos(angle), shift[1])
+    grid = F.affine_grid(torch.stack(rows, 1).reshape(-1, 2, 3).float(), list(x.shape), align_corners=False)
+    copies = F.grid_sample(x, grid, align_corners=False).numpy()
+    x_test = np.concatenate([images.x_test, copies])
+    return Data(images.x_train, images.y_train, x_test, np.tile(images.y_test, times + 1))
+
+
 def trained(name: str, seed: int, images: Data, cache: Path) -> nn.Module:
     """A trained network in eval mode; weights are kept in `cache`."""
     torch.manual_seed(seed)

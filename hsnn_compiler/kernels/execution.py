@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ import numpy as np
 from hsnn_compiler.kernels.call_loop import run_call
 from hsnn_compiler.kernels.dense import DenseSums
 from hsnn_compiler.kernels.jobs import CALL, FEED, FIRST_COUNT, JOB, Record, address
+from hsnn_compiler.kernels.pace import Pace
+from hsnn_compiler.kernels.sharing import run_shared, with_listeners
 from hsnn_compiler.kernels.tables import ROWS, Tables
 from hsnn_compiler.kernels.workers import THREADS, invite
 
@@ -17,6 +20,10 @@ WORTH_SHARING = 150_000.0
 """Nanoseconds of work that pay for waking another thread."""
 WORTH_WAITING = 250_000.0
 """The same for work between two points where threads wait for each other: should others use the machine, it is long."""
+WORTH_TRYING = 50_000.0
+"""Work on one sample that may be done faster with threads that are awake."""
+SHARED_PARTS = 4
+"""Parts of a layer that threads which are awake take in turn."""
 CURRENT_BYTES = 2**20
 """Dense currents are computed for as many samples at a time as this holds: they should stay in the cache."""
 NEURON = 1.0
@@ -116,6 +123,7 @@ class Program:
         counters = np.zeros(self._jobs - self._counters, np.int64)
         self._template = np.concatenate([call.view(np.int64), counters, jobs.view(np.int64), feeds.view(np.int64)])
         self._spare: list[Memory] = []
+        self._pace = Pace()
 
     def __getstate__(self) -> object:
         raise TypeError("a program holds addresses: it cannot be copied or pickled")
@@ -136,13 +144,13 @@ class Program:
             fields: what to put where.
             nanoseconds: that it will take, about.
         """
-        if nanoseconds < WORTH_SHARING or THREADS == 1:
+        if THREADS == 1 or nanoseconds < (WORTH_TRYING if samples == 1 else WORTH_SHARING):
             return self._alone(samples, steps, fields)
         stages = samples * self._job_count * -(-steps // self._window)
         divides = self._divisible and samples < 2 * THREADS and nanoseconds >= WORTH_WAITING * stages
         parts = 2 * THREADS if divides else 0
         if not divides and samples == 1:
-            return self._alone(samples, steps, fields)
+            return self._at_pace(steps, fields) if self._divisible else self._alone(samples, steps, fields)
         memory = self._memory(1 if parts else THREADS)
         order = memory.order
         order[SAMPLES], order[STEPS], order[PARTS] = samples, steps, parts
@@ -156,18 +164,31 @@ class Program:
         work()
         return order[self._counters : self._jobs].tolist()
 
-    def _alone(self, samples: int, steps: int, fields: Iterable[tuple[int, int]]) -> list[int]:
-        """Run on this thread, in memory that the next run uses again: for a short one it takes long to get."""
+    def _at_pace(self, steps: int, fields: Iterable[tuple[int, int]]) -> list[int]:
+        """Run on one sample, alone or with the threads that are awake, whichever was faster of late."""
+        start = time.perf_counter_ns()
+        found = self._alone(1, steps, fields, SHARED_PARTS if self._pace.shares else 0)
+        self._pace.took(time.perf_counter_ns() - start)
+        return found
+
+    def _alone(self, samples: int, steps: int, fields: Iterable[tuple[int, int]], parts: int = 0) -> list[int]:
+        """Run on this thread, in memory that the next run uses again: for a short one it takes long to get.
+
+        In parts, threads that are awake help.
+        """
         try:
             memory = self._spare.pop()  # nobody else has it then
             memory.order[:] = memory.ready
         except IndexError:
             memory = self._memory(1)
         order = memory.order
-        order[SAMPLES], order[STEPS] = samples, steps
+        order[SAMPLES], order[STEPS], order[PARTS] = samples, steps, parts
         for place, value in fields:
             order[place] = value
-        run_call(memory.start, self.like)
+        if parts:
+            run_shared(with_listeners(self.like), memory.start, self.like)
+        else:
+            run_call(memory.start, self.like)
         found = order[self._counters : self._jobs].tolist()
         self._spare.append(memory)
         return found

@@ -25,6 +25,12 @@ def invite(work: Callable[[], object]) -> None:
         orders.put(work)
 
 
+def have_listeners(listeners: int, listen: Callable[[], object]) -> None:
+    """See that all other threads listen for work, some time soon, if only so many do; they are asked once."""
+    if listeners < THREADS - 1 and _started().empty():
+        invite(listen)
+
+
 def share(function: Callable[[Any], int], tasks: Iterable[Any]) -> int:
     """Call a function with every task, on all threads; returns the sum of what it returns."""
     left = iter(list(tasks))  # whoever is free takes the next; of a list, two threads may

@@ -22,6 +22,7 @@ from hsnn_compiler.kernels import (
     workers,
 )
 from hsnn_compiler.kernels import chain as chain_module
+from hsnn_compiler.kernels.pace import Pace
 
 TIME = 11
 
@@ -85,11 +86,24 @@ def one_by_one(chain: Chain, signals: dict[str, np.ndarray], resets: dict[int, n
     return runs
 
 
-@pytest.fixture(params=["alone", "shared"])
+class AlwaysShared(Pace):
+    """Shares every call, however long that takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shares = True
+
+    def took(self, nanoseconds: float) -> None:
+        """Not taken into account."""
+
+
+@pytest.fixture(params=["alone", "shared", "awake"])
 def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller alone, or three threads on everything."""
-    monkeypatch.setattr(execution, "WORTH_SHARING", 0 if request.param == "shared" else np.inf)
-    monkeypatch.setattr(execution, "WORTH_WAITING", 0)
+    """The caller alone, or three threads on everything, or on single samples those that are awake."""
+    monkeypatch.setattr(execution, "WORTH_SHARING", np.inf if request.param == "alone" else 0)
+    monkeypatch.setattr(execution, "WORTH_WAITING", np.inf if request.param == "awake" else 0)
+    monkeypatch.setattr(execution, "WORTH_TRYING", np.inf if request.param == "alone" else 0)
+    monkeypatch.setattr(execution, "Pace", AlwaysShared)
     for module in (execution, workers):
         monkeypatch.setattr(module, "THREADS", 3)
     monkeypatch.setattr(workers, "_orders", None)
