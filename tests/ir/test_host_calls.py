@@ -30,7 +30,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("args", ARGUMENTS, ids=str)
+@pytest.mark.parametrize("args", ARGUMENTS, ids=range(len(ARGUMENTS)))
 def test_arguments_are_read_as_written(args: tuple[object, ...]) -> None:
     text = show_arguments(args, {"dim": 1, "mode": args[0]})
     assert parse_arguments(text) == (list(args), {"dim": 1, "mode": args[0]})
