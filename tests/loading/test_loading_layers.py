@@ -81,7 +81,10 @@ def test_every_layer_of_torch_and_ours_loads(tmp_path: Path, layer: type[nn.Modu
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", F.silu, F.tanh, F.softplus, F.hardswish], ids=lambda f: getattr(f, "__name__", f))
+ACTIVATIONS = ["relu", "gelu", F.silu, F.tanh, F.softplus, F.hardswish]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda named: getattr(named, "__name__", named))
 def test_activation_functions_kept_by_transformers(tmp_path: Path, activation: Any) -> None:
     layer = nn.TransformerEncoderLayer(4, 2, activation=activation)
     loaded = load_model(saved(tmp_path / "m.pt", layer)).module
