@@ -32,7 +32,7 @@ format: $(READY)
 # --no-deps keeps them from replacing torch or numpy.
 $(READY): pyproject.toml constraints.txt constraints-peers.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,examples,lava,plot]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,examples,lava,plot,spinnaker]'
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r constraints-peers.txt
 	$(BIN)/hsnn-compile doctor --install lava
 	touch $(READY)

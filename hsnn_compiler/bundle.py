@@ -9,7 +9,8 @@
     host/           the stages of the host, ONNX models, and stages.json, which says how they hang together
     run.py          runs all of it on data: ``python run.py data.npz``; needs no PyTorch
     graphs/         program.nir (everything), float.nir (before quantisation), chip.nir (plain NIR, but
-                    for windows, which NIR has no op for)
+                    for windows, which NIR has no op for), trained.npz where passes trained: the parameters
+                    that changed, ``pass/node:name``, which compiling again takes as they are
 
 A bundle appears whole or not at all: it is written beside its place and then renamed. Same
 model, same data, same options: same bytes.
@@ -33,6 +34,7 @@ import numpy as np
 
 from hsnn_compiler import __version__
 from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
+from hsnn_compiler.families import PACKAGES, SPINNAKER, read_mapping
 from hsnn_compiler.ir import storage
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
@@ -93,8 +95,20 @@ def read_bundle(directory: str | Path) -> Program:
         findings=tuple(Finding(**{**f, "source": Source(**f["source"])}) for f in manifest["findings"]),
         example=example["x"],
         choice=Choice.from_plain(manifest["choice"]) if manifest.get("choice") else None,
+        trained=_trained(folder / "graphs" / "trained.npz"),
+        mapping=read_mapping(folder, manifest["target"]),
         directory=folder.resolve(),
     )
+
+
+def _trained(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    """What passes trained; nothing where none did."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    if path.is_file():
+        for name, array in np.load(path).items():
+            trainer, _, key = name.partition("/")
+            found.setdefault(trainer, {})[key] = array
+    return found
 
 
 def _stage(plain: dict[str, Any]) -> StageRecord:
@@ -143,7 +157,7 @@ def chip_segment(graph: Graph) -> Graph:
 
 
 def _write_files(program: Program, folder: Path) -> None:
-    from hsnn_compiler.backends.lava.emit import emit
+    from hsnn_compiler import families
     from hsnn_compiler.report.markdown import to_markdown
     from hsnn_compiler.report.sections import sections
 
@@ -151,14 +165,14 @@ def _write_files(program: Program, folder: Path) -> None:
     graphs.mkdir()
     storage.write(program.graph, graphs / "program.nir")
     storage.write(program.floating, graphs / "float.nir")
+    if program.trained:
+        flat = {f"{name}/{key}": array for name, arrays in program.trained.items() for key, array in arrays.items()}
+        np.savez(graphs / "trained.npz", allow_pickle=False, **flat)
     chip = chip_segment(program.graph)
     storage.write(chip, graphs / "chip.nir", plain=all(is_nir(node.op) for node in chip))
-    emit(
-        program.graph,
-        folder,
-        f"{program.graph.name} on Loihi 2, written by hsnn-compiler {__version__}.",
-        program.example,
-    )
+    families.emit(program.graph, program.target, folder, __version__, program.example)
+    if program.mapping is not None:
+        program.mapping.save(folder)
     tables = sections(program)
     (folder / "report.md").write_text(to_markdown(program, tables), encoding="utf-8")
     _write_json(folder / "report.json", {table.title: table.to_dicts() for table in tables})
@@ -176,7 +190,7 @@ def _manifest(program: Program, files: dict[str, str | None]) -> dict[str, Any]:
         "format": FORMAT,
         "name": graph.name,
         "target": program.target,
-        "versions": {"hsnn-compiler": __version__, **_versions("nir", "numpy", "torch", "lava-nc")},
+        "versions": {"hsnn-compiler": __version__, **_versions("nir", "numpy", "torch", *PACKAGES[program.family])},
         "timesteps": graph.timesteps,
         "latency": max(schedules.values(), default=0),
         "schedule": schedules,
@@ -193,7 +207,12 @@ def _manifest(program: Program, files: dict[str, str | None]) -> dict[str, Any]:
 
 
 def _chips(program: Program) -> list[list[dict[str, Any]]] | None:
-    """What is on each chip of the target; None where a pipeline without `place` left more than it holds."""
+    """What is on each chip of the target; None where a pipeline without `place` left more than it holds.
+
+    None for SpiNNaker, too: what goes where on a board is sPyNNaker's choice.
+    """
+    if program.family == SPINNAKER:
+        return None
     from hsnn_compiler.passes.place import fit
     from hsnn_compiler.passes.usage import usages
     from hsnn_compiler.targets import load_target

@@ -159,7 +159,7 @@ def candidates(own: int | None) -> list[int]:
 def _wants_powers_of_two(graph: Graph, options: Options) -> bool:
     """Whether the chip would reset neurons to zero at intervals that are powers of two (W0446)."""
     own = any(node.is_spiking and node.dynamics is not None and node.dynamics.reset == "zero" for node in graph)
-    return own if graph.timesteps is not None else options.reset == "zero"
+    return own if graph.timesteps is not None else options.reset != "subtract"
 
 
 def _out_of_reach(tried: Mapping[int, Point], asked: Choice) -> HsnnError:

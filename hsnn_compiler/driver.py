@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from hsnn_compiler import families
 from hsnn_compiler.diagnostics import Finding, HsnnError, refuse
+from hsnn_compiler.finetune import NOT_AT_ALL, Finetune, training_data, untrained
 from hsnn_compiler.ir.graph import Graph
-from hsnn_compiler.options import Options
+from hsnn_compiler.options import FORCE_ZERO, Options
 from hsnn_compiler.passes.base import Pass, PassContext, Progress, no_progress
 from hsnn_compiler.passes.layer_options import check_layer_options
-from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE, Stage, parse_pipeline, run_pipeline, to_text
+from hsnn_compiler.passes.pipeline import Stage, parse_pipeline, run_pipeline, to_text
 from hsnn_compiler.passes.properties import COMPLETE, PROPERTIES
 from hsnn_compiler.program import Program, StageRecord
+from hsnn_compiler.reference.batches import batches
 from hsnn_compiler.series import as_spikes
 from hsnn_compiler.targets import load_target
 
@@ -49,9 +52,9 @@ def compile(  # noqa: A001
     calibration: Any = None,
     axes: str = "B",
     timesteps: int | Literal["auto"] | None = None,
-    pipeline: str = DEFAULT_PIPELINE,
+    pipeline: str = "",
     layers: Mapping[str, Mapping[str, str]] | None = None,
-    reset: str = "subtract",
+    reset: str = "",
     seed: int = 0,
     coding: str = "rate",
     max_spikes: int = 1,
@@ -61,6 +64,8 @@ def compile(  # noqa: A001
     max_crossings: int | None = None,
     labels: Any = None,
     accuracy_drop: float = ACCURACY_DROP,
+    finetune: Finetune | tuple[Any, Any] | None = None,
+    finetune_epochs: int | None = None,
     name: str = "model",
 ) -> Program:
     """Compile a trained network.
@@ -87,6 +92,8 @@ def compile(  # noqa: A001
         labels: classes [samples] of the calibration data, for ``timesteps="auto"``; without them accuracy is
             agreement with the model's own predictions.
         accuracy_drop: percent points that ``timesteps="auto"`` may lose.
+        finetune: inputs [samples, ...] and classes [samples] or None to fine-tune on, docs/fine-tuning.md.
+        finetune_epochs: see `Options`.
         name: name of the model.
 
     Raises:
@@ -108,6 +115,7 @@ def compile(  # noqa: A001
         objective=objective,
         max_crossings=max_crossings,
         accuracy_drop=drop,
+        finetune_epochs=finetune_epochs,
     )
     findings: Sequence[Finding] = ()
     if isinstance(model, (str, Path)):
@@ -124,7 +132,14 @@ def compile(  # noqa: A001
         if sample is None:
             raise refuse("E0215", "the shape of the model's input is not known", suggestion="pass example=x[:1]")
         model, findings = capture_model(model, np.asarray(sample, np.float32), name, axes, steps)
-    return lower(model, options, data, findings=findings, labels=None if labels is None else np.asarray(labels))
+    return lower(
+        model,
+        options,
+        data,
+        findings=findings,
+        labels=None if labels is None else np.asarray(labels),
+        finetune=finetune if isinstance(finetune, Finetune) else training_data(finetune),
+    )
 
 
 def capture_model(
@@ -153,6 +168,7 @@ def lower(
     source: Mapping[str, str] | None = None,
     findings: Sequence[Finding] = (),
     labels: np.ndarray | None = None,
+    finetune: Finetune = NOT_AT_ALL,
 ) -> Program:
     """Run the pipeline and the backend's check on a captured graph.
 
@@ -164,10 +180,13 @@ def lower(
         source: where the model came from.
         findings: those of the capture.
         labels: classes [samples] of the calibration data, for choosing the number of time steps.
+        finetune: what passes train on.
     """
     passes = parse_pipeline(options.pipeline)
     graph, refused = as_spikes(graph, calibration, options.timesteps)
     _check_options(graph, options, passes, refused)
+    if finetune.data is not None:
+        next(batches(graph, finetune.data[0], 1))  # refuses what is not shaped like the input
     choice = None
     if options.accuracy_drop is not None:
         from hsnn_compiler.choice import choose_timesteps
@@ -187,7 +206,8 @@ def lower(
         assumed=assumed,
         target=load_target(options.target),
         layers=options.layers,
-        reset=options.reset,
+        reset="zero" if options.reset == FORCE_ZERO else options.reset,
+        force_zero=options.reset == FORCE_ZERO,
         coding=options.coding,
         max_spikes=options.max_spikes,
         encode=options.encode,
@@ -196,29 +216,37 @@ def lower(
         max_crossings=options.max_crossings,
         batch_size=options.batch_size,
         progress=hooks.progress,
+        finetune=replace(finetune, epochs=options.finetune_epochs),
     )
     floating, current = graph, graph
     records: list[StageRecord] = []
+    trained: dict[str, dict[str, np.ndarray]] = {}
     for number, stage in enumerate(run_pipeline(graph, passes, context), start=1):
-        if stage.item.name == "quantise":
+        if stage.item.name in families.MAPPING_PASSES:
             floating = current
         current = stage.result.graph
         findings += stage.result.findings
         done = stage.result
         records.append(StageRecord(to_text([stage.item]), stage.item.contract, done.modified, done.notes, done.tables))
+        if done.trained:
+            trained[stage.item.name] = dict(done.trained)
         hooks.stage(number, len(passes), stage)
-    findings += _check_backend(current)
-    findings += _check_overflow(current, calibration[:OVERFLOW_SAMPLES])
+    if finetune.data is not None and not trained:
+        findings.append(untrained())
+    findings += _check_backend(current, options.target)
+    if families.family_of(options.target) == families.LOIHI:
+        findings += _check_overflow(current, calibration[:OVERFLOW_SAMPLES])
     return Program(
         graph=current,
         floating=floating,
         target=options.target,
         source=dict(source or {}),
-        options=options.plain(to_text(passes), None if assumed else calibration),
+        options=options.plain(to_text(passes), None if assumed else calibration, finetune.data),
         stages=tuple(records),
         findings=tuple(findings),
         example=calibration[:EXAMPLE_SAMPLES],
         choice=choice,
+        trained=trained,
     )
 
 
@@ -263,10 +291,8 @@ def _check_options(graph: Graph, options: Options, passes: Sequence[Pass], found
         raise HsnnError(findings)
 
 
-def _check_backend(graph: Graph) -> list[Finding]:
-    from hsnn_compiler.backends.lava.emit import check
-
-    found = check(graph)
+def _check_backend(graph: Graph, target: str) -> list[Finding]:
+    found = families.check(graph, target)
     if any(finding.is_error for finding in found):
         raise HsnnError(found)
     return found

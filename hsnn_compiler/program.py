@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hsnn_compiler import families
 from hsnn_compiler.diagnostics import Finding, refuse
+from hsnn_compiler.families import COUNTED_BACKENDS
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.report.table import Table
 
 if TYPE_CHECKING:
     import torch
 
+    from hsnn_compiler.backends.spinnaker.mapping import MappedNetlist
     from hsnn_compiler.choice import Choice
     from hsnn_compiler.costs import Costs
     from hsnn_compiler.reference.batches import Inputs
@@ -23,9 +26,6 @@ if TYPE_CHECKING:
     from hsnn_compiler.reference.loihi_executor import LoihiExecutor
     from hsnn_compiler.reference.result import Record, Result
     from hsnn_compiler.verify.waterfall import Waterfall
-
-BACKENDS = ("reference", "float", "lava")
-COUNTED_BACKENDS = ("reference", "float")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Program:
         findings: warnings and information from the whole compilation.
         example: a few inputs [samples, ...]; the bundle replays them.
         choice: how the number of time steps was chosen, where that was asked for.
+        mapping: of the emitted network by the vendor's tools, where that was asked for (`map`).
+        trained: by pass that trained, parameters (``node:name``) as they then were; verify takes them.
         directory: the bundle's folder, once saved or loaded.
     """
 
@@ -73,10 +75,17 @@ class Program:
     findings: tuple[Finding, ...] = ()
     example: np.ndarray | None = None
     choice: Choice | None = None
+    mapping: MappedNetlist | None = None
+    trained: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     directory: Path | None = None
 
     def __repr__(self) -> str:
         return f"<Program {self.graph.name} for {self.target}, T={self.graph.timesteps}, {len(self.graph)} nodes>"
+
+    @property
+    def family(self) -> str:
+        """Of the target: the name of its chip."""
+        return families.family_of(self.target)
 
     @property
     def timesteps(self) -> int:
@@ -96,18 +105,34 @@ class Program:
     def save(self, directory: str | Path) -> Path:
         """Write the bundle: whole, or not at all. See `hsnn_compiler.bundle`."""
         from hsnn_compiler.bundle import write_bundle
-        from hsnn_compiler.passes.properties import COMPLETE, PROPERTIES
 
-        missing = [name for name in COMPLETE if not PROPERTIES[name](self.graph)]
+        missing = families.missing_properties(self.graph, self.family)
         if missing:
+            ends = {families.LOIHI: "quantise and schedule", families.SPINNAKER: "fit-neurons and schedule-turns"}
             raise refuse(
                 "E0206",
                 f"the pipeline ended with a graph that is not {' and '.join(missing)}",
-                supported="pipelines that end with quantise and schedule",
+                supported=f"pipelines that end with {ends[self.family]}",
                 suggestion="use --dry-run --dump-ir DIR to look at the graph, or the default pipeline",
             )
         self.directory = write_bundle(self, Path(directory))
         return self.directory
+
+    def map(self, deadline_s: float = 600.0, progress: Callable[[int, int], None] | None = None) -> MappedNetlist:
+        """For SpiNNaker: let sPyNNaker map what is emitted on a virtual board, and check what it did.
+
+        The result is kept in `mapping`, and in bundles saved from then on; its findings say what does not fit, or is
+        not what this compiler asked for.
+
+        Args:
+            deadline_s: seconds after which it is ended.
+            progress: called as (turns done, turns).
+
+        Raises:
+            HsnnError: E0706 sPyNNaker is missing; E0540 it refused the network; E0802 the deadline passed.
+        """
+        self.mapping = families.map_program(self.graph, self.target, deadline_s, progress)
+        return self.mapping
 
     def simulate(
         self,
@@ -123,24 +148,25 @@ class Program:
 
         Args:
             x: inputs [samples, ...].
-            backend: ``reference`` (the chip's integers, batched), ``float`` (before quantisation) or ``lava``
-                (the emitted processes on Lava's CPU backend; needs a saved bundle).
+            backend: ``float`` (before quantisation) or, for Loihi 2, ``reference`` (the chip's integers, batched) or
+                ``lava`` (the emitted processes on Lava's CPU backend; needs a saved bundle); for SpiNNaker,
+                ``reference`` (the chip's neurons in real numbers, batched), ``nest`` (the netlist on NEST),
+                ``spinnaker-fixed`` (the chip's fixed point, emulated), ``spinnaker-float`` (the netlist in float64) or
+                ``spinnaker`` (a board).
             record: populations, or (population, ``s`` | ``u`` | ``v``), to keep traces of.
             batch_size: samples at a time; bounds the memory.
-            deadline_s: Lava only, seconds after which the run is ended.
+            deadline_s: Lava, NEST and boards only, seconds after which the run is ended.
             progress: called as (done, total).
         """
         signals = [(r, "s") if isinstance(r, str) else r for r in record]
+        if backend not in families.backends_of(self.family):
+            known = ", ".join(families.backends_of(self.family))
+            raise refuse("E0202", f"no backend named {backend!r} for {self.target}", supported=known)
         _check_record(self.graph if backend != "float" else self.floating, signals, on_chip=backend == "lava")
         if backend in COUNTED_BACKENDS:
             return self._executor(backend).run(x, signals, batch_size, progress)
-        if backend == "lava":
-            from hsnn_compiler.backends.lava.simulate import simulate
-
-            if self.directory is None:
-                raise refuse("E0202", "Lava runs a bundle; this one is not saved", suggestion="program.save(directory)")
-            return simulate(self.graph, self.directory, x, signals, deadline_s=deadline_s, on_progress=progress)
-        raise refuse("E0202", f"no backend named {backend!r}", supported=", ".join(BACKENDS))
+        given = self.graph, self.directory, x, signals
+        return families.run(backend, *given, batch_size=batch_size, deadline_s=deadline_s, progress=progress)
 
     def run(self, x: Inputs, backend: str = "reference") -> np.ndarray | dict[str, np.ndarray]:
         """What comes out for inputs [samples, ...]: an array [samples, ...], or one for each output by name.
@@ -185,10 +211,7 @@ class Program:
             from hsnn_compiler.reference.float_executor import FloatExecutor
 
             return FloatExecutor(self.floating)
-        from hsnn_compiler.backends.host.runner import onnx_runner
-        from hsnn_compiler.reference.loihi_executor import LoihiExecutor
-
-        return LoihiExecutor(self.graph, hosts=onnx_runner)
+        return families.reference(self.graph, self.family)
 
     def verify(
         self,

@@ -17,7 +17,9 @@ PASSES: dict[str, str] = {
     "partition": "partition:Partition",
     "convert-activations": "activations:ConvertActivations",
     "calibrate-thresholds": "calibration.thresholds:CalibrateThresholds",
+    "distill": "distill:Distill",
     "map-surrogate-to-events": "events.mapping:MapSurrogateToEvents",
+    "finetune-events": "finetune_events:FinetuneEvents",
     "map-direct-coding": "direct:MapDirectCoding",
     "merge-adds": "adds:MergeAdds",
     "fold-pooling": "pooling:FoldPooling",
@@ -28,11 +30,29 @@ PASSES: dict[str, str] = {
     "schedule": "schedule:SchedulePass",
     "place": "place:Place",
 }
-"""The default pipeline, in its order: pass name to ``module:class`` under `hsnn_compiler.passes`."""
+"""Loihi 2's default pipeline, in its order: pass name to ``module:class`` under `hsnn_compiler.passes`."""
+
+SPINNAKER_PASSES: dict[str, str] = {
+    "read-on-host": "spinnaker.readout:ReadOnHost",
+    "fit-neurons": "spinnaker.neurons:FitNeurons",
+    "turn-values": "spinnaker.values:TurnValues",
+    "schedule-turns": "spinnaker.schedule:ScheduleTurns",
+    "fit-board": "spinnaker.board:FitBoard",
+}
+"""Passes that only SpiNNaker has."""
+
+_SHARED = list(PASSES)[: list(PASSES).index("insert-readout")]
+PIPELINES: dict[str, tuple[str, ...]] = {
+    "loihi2": tuple(PASSES),
+    "spinnaker": (
+        *_SHARED, "read-on-host", "lower-connections", "turn-values", "fit-neurons", "schedule-turns", "fit-board",
+    ),
+}  # fmt: skip
+"""The default pipeline of each family of targets."""
 
 
 def load_pass(name: str) -> type[Pass]:
     """The class of a pass. KeyError if there is none of that name."""
-    module, _, cls = PASSES[name].partition(":")
+    module, _, cls = {**PASSES, **SPINNAKER_PASSES}[name].partition(":")
     found: type[Pass] = getattr(importlib.import_module(f"hsnn_compiler.passes.{module}"), cls)
     return found

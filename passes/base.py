@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hsnn_compiler.diagnostics import Finding
+from hsnn_compiler.finetune import NOT_AT_ALL, Finetune
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.report.table import Table
 from hsnn_compiler.targets import Target, load_target
@@ -38,6 +39,7 @@ class PassContext:
         target: profile of the chip (see `hsnn_compiler.targets`).
         layers: options per layer from ``--layer NAME:key=value``.
         reset: ``"subtract"`` or ``"zero"``, for converted activations.
+        force_zero: whether neurons of the model itself that reset by subtraction may reset to zero (SpiNNaker).
         coding: ``"rate"`` or ``"ttfs"``, what the spikes of converted activations mean.
         max_spikes: most spikes of one step of converted activations; more than 1 are one spike with a payload.
         encode: how an analog input reaches the chip, see `hsnn_compiler.options.Options`.
@@ -46,6 +48,8 @@ class PassContext:
         max_crossings: see there.
         batch_size: samples per batch when data is run through the graph.
         progress: called as (what, done, total).
+        teacher: the graph as it was before `convert-activations`, once that begins.
+        finetune: what passes that train go by, see `Finetune`.
     """
 
     timesteps: int | None = None
@@ -54,6 +58,7 @@ class PassContext:
     target: Target = field(default_factory=lambda: load_target("loihi2"))
     layers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     reset: str = "subtract"
+    force_zero: bool = False
     coding: str = "rate"
     max_spikes: int = 1
     encode: str = "current"
@@ -62,6 +67,13 @@ class PassContext:
     max_crossings: int | None = None
     batch_size: int = 128
     progress: Progress = no_progress
+    teacher: Graph | None = None
+    finetune: Finetune = NOT_AT_ALL
+
+    @property
+    def training(self) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """Inputs [samples, ...], float32, and labels [samples] or None, to fine-tune on; None: do not."""
+        return self.finetune.data
 
     def layer(self, name: str, key: str, default: Any) -> Any:
         """An option of one layer, converted to the type of its default."""
@@ -73,7 +85,8 @@ class PassContext:
 class PassResult:
     """What a pass returns: the new graph, whether it differs, and what to tell people; tables go into the report.
 
-    A pass that chose some of its options from data gives itself with these options as `chosen`.
+    A pass that chose some of its options from data gives itself with these options as `chosen`; one that trained, the
+    parameters that changed as `trained`, by ``node:name``.
     """
 
     graph: Graph
@@ -82,6 +95,7 @@ class PassResult:
     findings: tuple[Finding, ...] = ()
     tables: tuple[Table, ...] = ()
     chosen: Pass | None = None
+    trained: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

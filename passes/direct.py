@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -162,18 +162,23 @@ def _one_stage_each(graph: Graph) -> list[str]:
         edges = [edge for edge in graph.in_edges(node.name) if is_direct(graph[edge.src])]
         if len({number[edge.src] for edge in edges}) < 2:
             continue
-        total = graph.unique(f"{node.name}.values")
-        graph.add(Node(total, Add(), placement=Placement("host", "adds up analog inputs"), source=node.source))
-        encode = graph[edges[0].src].with_(name=graph.unique(f"{total}.encode"), source=node.source)
-        graph.add(encode, total)
-        for port, edge in enumerate(edges):
-            graph.connect(Edge(graph.in_edges(edge.src)[0].src, total, str(port)))
-            graph.disconnect(edge)
-            if not graph.out_edges(edge.src):
-                graph.remove(edge.src)
-        graph.connect(Edge(encode.name, node.name))
+        add_up_values(graph, node, edges)
         found.append(node.name)
     return found
+
+
+def add_up_values(graph: Graph, node: Node, edges: Sequence[Edge]) -> None:
+    """Let the host add up values that direct Encodes present to a population, behind one Encode, in place."""
+    total = graph.unique(f"{node.name}.values")
+    graph.add(Node(total, Add(), placement=Placement("host", "adds up analog inputs"), source=node.source))
+    encode = graph[edges[0].src].with_(name=graph.unique(f"{total}.encode"), source=node.source)
+    graph.add(encode, total)
+    for port, edge in enumerate(edges):
+        graph.connect(Edge(graph.in_edges(edge.src)[0].src, total, str(port)))
+        graph.disconnect(edge)
+        if not graph.out_edges(edge.src):
+            graph.remove(edge.src)
+    graph.connect(Edge(encode.name, node.name))
 
 
 def _move_to_host(graph: Graph, node: Node) -> None:

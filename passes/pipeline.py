@@ -18,9 +18,10 @@ from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.spec import verify
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult
 from hsnn_compiler.passes.properties import PROPERTIES
-from hsnn_compiler.registry import PASSES, load_pass
+from hsnn_compiler.registry import PASSES, PIPELINES, SPINNAKER_PASSES, load_pass
 
 DEFAULT_PIPELINE = ",".join(PASSES)
+"""Of Loihi 2."""
 _ITEM = re.compile(r"\s*([a-z0-9-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
 
 
@@ -31,6 +32,11 @@ class Stage:
     item: Pass
     result: PassResult
     seconds: float
+
+
+def default_pipeline(family: str) -> str:
+    """Pipeline text of a family of targets."""
+    return ",".join(PIPELINES[family])
 
 
 def parse_pipeline(text: str) -> list[Pass]:
@@ -48,8 +54,9 @@ def parse_pipeline(text: str) -> list[Pass]:
             )
         position = match.end()
         name, options = match.group(1), match.group(2) or ""
-        if name not in PASSES:
-            findings.append(Finding("E0212", f"no pass named {name!r}", supported=", ".join(PASSES)))
+        if name not in PASSES and name not in SPINNAKER_PASSES:
+            known = ", ".join((*PASSES, *SPINNAKER_PASSES))
+            findings.append(Finding("E0212", f"no pass named {name!r}", supported=known))
             continue
         cls = load_pass(name)
         try:
@@ -78,6 +85,8 @@ def run_pipeline(
     errors end the run as an `HsnnError` with all findings of that pass.
     """
     for item in passes:
+        if item.name == "convert-activations":
+            context = dataclasses.replace(context, teacher=graph)
         _check(item.requires, graph, f"{item.name} was given a graph")
         start = time.perf_counter()
         result = item.run(graph, context)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from hsnn_compiler.ir.dynamics import discretize
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.ops import ACTIVATIONS
 from hsnn_compiler.ir.stages import is_host
@@ -66,6 +69,19 @@ def _quantised(graph: Graph) -> bool:
     )
 
 
+def _pynn_neurons(graph: Graph) -> bool:
+    """Every population on the chip is one that IF_curr_delta can be: a leak, and reset to zero at once."""
+    steps = [discretize(node.op, node.dynamics) for node in graph if node.on_chip and node.dynamics is not None]
+    others = [node for node in graph if node.on_chip and node.is_population and node.dynamics is None]
+    return not others and all(
+        step.is_basic
+        and step.current_decay is None
+        and step.reset == ("none" if step.threshold is None else "zero")
+        and bool(np.all((step.decay >= 0) & (step.decay < 1)))
+        for step in steps
+    )
+
+
 def _scheduled(graph: Graph) -> bool:
     return _placed(graph) and all(node.schedule is not None for node in graph if node.on_chip and ends_synapses(node))
 
@@ -79,8 +95,12 @@ PROPERTIES: dict[str, Callable[[Graph], bool]] = {
     "neurons-and-synapses": _chip_only_neurons_and_synapses,
     "single-source": _single_source,
     "quantised": _quantised,
+    "pynn-neurons": _pynn_neurons,
     "scheduled": _scheduled,
 }
 
 COMPLETE = ("placed", "timed", "quantised", "scheduled")
-"""What a graph must be to be emitted."""
+"""What a graph must be to be emitted for Loihi 2."""
+
+COMPLETE_FOR = {"loihi2": COMPLETE, "spinnaker": ("placed", "timed", "pynn-neurons", "scheduled")}
+"""What a graph must be to be emitted, by family of targets."""

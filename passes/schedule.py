@@ -41,7 +41,7 @@ class SchedulePass(Pass):
         """See the class."""
         graph = graph.copy()
         steps = graph.timesteps or 1
-        depth = _depths(graph, steps)
+        depth = chip_depths(graph, steps)
         latest = max((depth[node.name] for node in graph if node.is_population and node.on_chip), default=0) + steps
         period = latest if context.samples == "serial" else steps
         for node in graph:
@@ -51,11 +51,11 @@ class SchedulePass(Pass):
                     graph.update(name, schedule=Schedule(depth[node.name], period))
         waiting = {name: steps for name, steps in waits(graph).items() if steps}
         findings = [
-            _too_long(graph[name], wait, context)
+            too_long(graph[name], wait, context)
             for name, wait in waiting.items()
             if wait > context.target["formats.delay_steps"]
         ]
-        findings += _other_stages(graph)
+        findings += other_stages(graph)
         layers = {node.schedule.depth for node in graph if node.schedule}
         notes = [f"{len(layers)} layers of neurons: the first result after {latest} steps, then one every {period}"]
         between = middle_stages(graph)
@@ -76,8 +76,8 @@ class SchedulePass(Pass):
         return PassResult(graph, True, tuple(notes), tuple(findings))
 
 
-def _depths(graph: Graph, steps: int) -> dict[str, int]:
-    """Steps between a sample's first and that in which it reaches a node."""
+def chip_depths(graph: Graph, steps: int) -> dict[str, int]:
+    """Steps between a sample's first and that in which it reaches a node, by node."""
     number = stages(graph)
     depth: dict[str, int] = {}
     ready = dict.fromkeys(number.values(), 0)  # by stage of the host
@@ -93,7 +93,7 @@ def _depths(graph: Graph, steps: int) -> dict[str, int]:
     return depth
 
 
-def _other_stages(graph: Graph) -> list[Finding]:
+def other_stages(graph: Graph) -> list[Finding]:
     """Populations that would get a bias from several stages of the host: it is written once per sample."""
     number = stages(graph)
     findings = []
@@ -111,7 +111,8 @@ def _takes(node: Node, steps: int) -> int:
     return 1 if node.is_synapse else steps if node.kind == "Collect" else 0
 
 
-def _too_long(node: Node, wait: int, context: PassContext) -> Finding:
+def too_long(node: Node, wait: int, context: PassContext) -> Finding:
+    """An error (E0447) for a synapse op before which spikes wait longer than the chip can delay them."""
     return Finding(
         "E0447",
         f"a spike would have to wait {wait} steps",

@@ -23,6 +23,7 @@ FORBIDDEN = {
     "passes": ("frontends", "backends", "driver", "cli", "bundle", "program"),
     "ir": ("frontends", "backends", "passes", "reference", "driver", "cli", "bundle", "program", "targets", "nn"),
     "reference": ("frontends", "backends", "passes", "driver", "cli", "bundle", "program"),
+    "training": ("frontends", "backends", "passes", "driver", "cli", "bundle", "program"),
     "nn": ("frontends", "backends", "passes", "driver", "cli", "bundle", "program", "ir", "reference"),
 }
 

@@ -10,6 +10,8 @@ from hsnn_compiler.diagnostics import HsnnError
 from hsnn_compiler.ir.spec import SPEC, runs_on
 from hsnn_compiler.targets import TARGETS, load_target, relatives
 
+LOIHIS = [name for name in TARGETS if name.startswith("loihi2")]
+
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_constant_has_a_source(name: str) -> None:
@@ -27,7 +29,7 @@ def test_every_profile_is_a_target() -> None:
 
 
 def test_a_board_is_its_chip_but_for_what_it_says() -> None:
-    chip, kapoho, hala = (load_target(name) for name in TARGETS)
+    chip, kapoho, hala = (load_target(name) for name in LOIHIS)
     assert {board.family for board in (chip, kapoho, hala)} == {chip.name} == {"loihi2"}
     differ = {name for name in chip.constants if kapoho[name] != chip[name]}
     assert differ == {"system.chips"}
@@ -44,14 +46,24 @@ def test_the_chips_of_hala_point_add_up_to_the_published_totals() -> None:
 
 
 def test_relatives_begin_with_the_smallest() -> None:
-    for name in TARGETS:
-        assert [target.name for target in relatives(load_target(name))] == list(TARGETS)
+    for name in LOIHIS:
+        assert [target.name for target in relatives(load_target(name))] == LOIHIS
+    assert [target.name for target in relatives(load_target("spinnaker"))] == ["spinnaker"]
 
 
 def test_ops_run_on_a_board_as_on_its_chip() -> None:
     for kind in SPEC:
         assert runs_on(kind, load_target("loihi2-kapoho-point").family) == SPEC[kind].targets["loihi2"]
     assert runs_on("LIF", "another chip") == "host"
+
+
+def test_spinnaker_has_a_column_of_its_own() -> None:
+    assert runs_on("LIF", "spinnaker").startswith("native with reset to zero")
+    assert runs_on("CubaLIF", "spinnaker").startswith("refused")
+    assert runs_on("Softmax", "spinnaker") == "host"
+    assert {runs_on(kind, "spinnaker").partition(":")[0].partition(" ")[0].rstrip(",") for kind in SPEC} == {
+        "native", "emulated", "folded", "host", "refused"
+    }  # fmt: skip
 
 
 def test_a_name_that_is_none_lists_all() -> None:

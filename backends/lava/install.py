@@ -7,15 +7,14 @@ few packages Lava needs to run are installed by themselves.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from hsnn_compiler.backends.lava.runner import run_network
-from hsnn_compiler.diagnostics import HsnnError, refuse
+from hsnn_compiler.backends.pip_install import PIP, failed, installed, requirements, run_pip
+from hsnn_compiler.diagnostics import refuse
 
 LAVA_VERSION = "0.10.0"
 OLDEST, NEWEST = (3, 10), (3, 13)
@@ -26,7 +25,6 @@ REQUIREMENTS = {
     "scikit-learn": ">=1.5",
     "scipy": ">=1.10",
 }
-_PIP_LINES = 6
 _TRIAL_S = 120.0
 # v grows by 6400 and spikes above 9600: 6400, 12800!, 9600 (not above), 16000!, 12800!
 _TRIAL_NETWORK = """\
@@ -42,19 +40,15 @@ class Network:
 _TRIAL_SPIKES = [0, 1, 0, 1, 1]
 
 
-def install_commands(installed: Mapping[str, str]) -> list[list[str]]:
+def install_commands(there: Mapping[str, str]) -> list[list[str]]:
     """The pip commands that install Lava.
 
     Args:
-        installed: versions of what is there already, by name. It is required in exactly
+        there: versions of what is there already, by name. It is required in exactly
             that version, so that pip leaves it alone, whatever a newcomer would prefer.
     """
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
-    requirements = [
-        f"{name}=={installed[name]}" if name in installed else name + bound for name, bound in REQUIREMENTS.items()
-    ]
     lava = ["--no-deps", "--ignore-requires-python", f"lava-nc=={LAVA_VERSION}"]
-    return [pip + requirements, pip + lava]
+    return [[*PIP, *requirements(REQUIREMENTS, there)], [*PIP, *lava]]
 
 
 def install_lava(print_line: Callable[[str], None]) -> None:
@@ -73,37 +67,15 @@ def install_lava(print_line: Callable[[str], None]) -> None:
             f"Lava is not known to run on Python {sys.version_info[0]}.{sys.version_info[1]}",
             supported=f"Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}",
         )
-    for command in install_commands(_installed()):
+    for command in install_commands(installed(REQUIREMENTS)):
         print_line("$ " + " ".join(command))
         _run_pip(command, print_line)
     _verify()
     print_line(f"lava-nc {LAVA_VERSION} is installed and runs")
 
 
-def _installed() -> dict[str, str]:
-    found = {}
-    for name in REQUIREMENTS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def _run_pip(command: Sequence[str], print_line: Callable[[str], None]) -> None:
-    lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
-        assert pip.stdout is not None
-        for line in pip.stdout:
-            lines.append(line.rstrip())
-            print_line(lines[-1])
-    if pip.returncode != 0:
-        raise _failed(f"pip ended with status {pip.returncode}", lines)
-
-
-def _failed(reason: str, lines: Sequence[str]) -> HsnnError:
-    tail = "\n".join(f"      | {line}" for line in lines[-_PIP_LINES:])
-    return refuse("E0702", f"Lava could not be installed: {reason}\n{tail}".rstrip())
+    run_pip(command, print_line, "E0702", "Lava")
 
 
 def _verify() -> None:
@@ -112,4 +84,4 @@ def _verify() -> None:
         recorded = run_network(Path(folder), {}, {"trial": ["s"]}, deadline_s=_TRIAL_S)
     spikes = recorded["trial", "s"][:, 0].tolist()
     if spikes != _TRIAL_SPIKES:
-        raise _failed(f"it runs, but computes {spikes} instead of {_TRIAL_SPIKES}", [])
+        raise failed("E0702", "Lava", f"it runs, but computes {spikes} instead of {_TRIAL_SPIKES}", [])

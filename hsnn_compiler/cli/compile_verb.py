@@ -11,7 +11,9 @@ import click
 
 from hsnn_compiler import __version__
 from hsnn_compiler.cli.errors import show_findings
+from hsnn_compiler.cli.finetune_options import finetune_of, finetune_options
 from hsnn_compiler.cli.options import AUTO, Captured, capture_file, compile_options, model_options
+from hsnn_compiler.diagnostics import HsnnError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path(path_type=Path))
 @model_options
 @compile_options
+@finetune_options
 @click.option(
     "-o",
     "--output",
@@ -33,6 +36,15 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dump-ir", type=click.Path(path_type=Path), metavar="DIR", help="Write the graph after every pass as text."
+)
+@click.option("--map", "with_map", is_flag=True, help="SpiNNaker: let sPyNNaker map the result on a virtual board.")
+@click.option(
+    "--map-deadline",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="End the mapping after this time.",
 )
 @click.option("--dry-run", is_flag=True, help="Do everything but write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -47,17 +59,26 @@ def command(
     dump_ir: Path | None,
     dry_run: bool,
     as_json: bool,
+    with_map: bool,
+    map_deadline: float,
+    finetune: Path | None,
+    finetune_checkpoints: Path | None,
+    finetune_device: str,
     **options: Any,
 ) -> None:
     """Compile MODEL and write a bundle: the emitted network, its arrays, graphs and a report."""
     from hsnn_compiler.bundle import check_place
     from hsnn_compiler.cli.show import console, progress
     from hsnn_compiler.driver import Hooks, lower
+    from hsnn_compiler.families import check_mapper
 
     chosen = make_options(**options)
     directory = output or Path(f"{model.stem}.{chosen.target}")
     if not dry_run:
         check_place(directory)  # before the long work, not after it
+    if with_map:
+        check_mapper(chosen.target)  # so is this
+    training = finetune_of(finetune, finetune_checkpoints, finetune_device, chosen.finetune_epochs, input_shape)
     out = console()
     captured = capture_file(model, calib, input_shape, axes, modules, factory, options["timesteps"])
     if not as_json:
@@ -66,18 +87,32 @@ def command(
     dump(0, "captured", captured.graph)
     with progress() as bar:
         hooks = Hooks(lambda number, total, stage: _after(number, total, stage, bar, dump), bar)
-        program = lower(captured.graph, chosen, captured.calibration, hooks, captured.source, labels=captured.labels)
+        program = lower(
+            captured.graph,
+            chosen,
+            captured.calibration,
+            hooks,
+            captured.source,
+            labels=captured.labels,
+            finetune=training,
+        )
+    if with_map:
+        with progress() as bar:
+            program.map(map_deadline, lambda done, total: bar("mapping", done, total))
     if not dry_run:
         program.save(directory)
+    mapped = () if program.mapping is None else program.mapping.findings
     if as_json:
         _print_json(program, directory, dry_run)
-        return
-    _report(out, program)
-    if captured.findings or program.findings:
-        out.print("[bold]Findings[/bold]")
-        show_findings((*captured.findings, *program.findings))
-        out.print()
-    _finish(out, program, model, None if dry_run else directory, calib, dump_ir)
+    else:
+        _report(out, program)
+        if captured.findings or program.findings or mapped:
+            out.print("[bold]Findings[/bold]")
+            show_findings((*captured.findings, *program.findings, *mapped))
+            out.print()
+        _finish(out, program, model, None if dry_run else directory, calib, dump_ir)
+    if any(finding.is_error for finding in mapped):  # the bundle says what, and is no use on a board
+        raise click.exceptions.Exit(HsnnError(mapped).exit_code)
 
 
 def make_options(
@@ -86,12 +121,12 @@ def make_options(
     accuracy_drop: float | None,
     layers: tuple[str, ...],
     pipeline: str | None,
+    reset: str | None,
     **others: Any,
 ) -> Any:
     """The driver's options from those of the command line; `others` have the same names there."""
     from hsnn_compiler.driver import ACCURACY_DROP
     from hsnn_compiler.options import Options, parse_layers
-    from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
     from hsnn_compiler.targets import load_target
 
     load_target(target)  # refuse an unknown one before anything is read
@@ -101,7 +136,8 @@ def make_options(
     return Options(
         target=target,
         timesteps=timesteps if isinstance(timesteps, int) else None,
-        pipeline=pipeline or DEFAULT_PIPELINE,
+        pipeline=pipeline or "",
+        reset=reset or "",
         layers=parse_layers(layers),
         accuracy_drop=drop,
         **others,
@@ -165,6 +201,7 @@ def _finish(
     out: Console, program: Program, model: Path, directory: Path | None, calib: Path | None, dump_ir: Path | None
 ) -> None:
     from hsnn_compiler.bundle import MANIFEST
+    from hsnn_compiler.families import SPINNAKER
 
     if dump_ir:
         out.print(f"Graphs after each pass: {dump_ir}/")
@@ -187,7 +224,8 @@ def _finish(
     run = f"hsnn-compile simulate {shlex.quote(str(directory))} --data {shlex.quote(str(calib or 'test.npz'))}"
     out.print("\n[bold]Next[/bold]")
     out.print(f"  {run}", soft_wrap=True)
-    out.print(f"  {run} --backend lava --limit 20 --compare", soft_wrap=True)
+    runner = "nest" if program.family == SPINNAKER else "lava"
+    out.print(f"  {run} --backend {runner} --limit 20 --compare", soft_wrap=True)
     verify = f"hsnn-compile verify {shlex.quote(str(directory))} --against {shlex.quote(str(model))}"
     data = f"--data {shlex.quote(str(calib or 'test.npz'))}" + (f" --calib {shlex.quote(str(calib))}" if calib else "")
     out.print(f"  {verify} {data}", soft_wrap=True)
@@ -205,7 +243,10 @@ def _print_json(program: Program, directory: Path, dry_run: bool) -> None:
                 "choice": None if program.choice is None else program.choice.plain(),
                 "source": program.source,
                 "tables": {table.title: table.to_dicts() for table in sections(program)},
-                "findings": [finding.to_dict() for finding in program.findings],
+                "findings": [
+                    finding.to_dict()
+                    for finding in (*program.findings, *(program.mapping.findings if program.mapping else ()))
+                ],
             },
             indent=1,
         )

@@ -130,10 +130,10 @@ def compile_options(function: F) -> F:
             ),
             click.option(
                 "--reset",
-                type=click.Choice(["subtract", "zero"]),
-                default="subtract",
-                show_default=True,
-                help="Reset of converted activations; zero is native on Loihi 2, subtract is more accurate.",
+                type=click.Choice(["subtract", "zero", "force-zero"]),
+                help="Reset of converted activations: subtract is more accurate, and the default on Loihi 2; zero is "
+                "native there, and all there is on SpiNNaker. force-zero, SpiNNaker only: neurons of the model that "
+                "subtract reset to zero, too; what that costs is measured.",
             ),
             click.option(
                 "--coding",
@@ -268,7 +268,7 @@ def capture_file(
     data = None if calib is None else load_arrays(calib)
     calibration = None if data is None else data.x
     if calibration is not None and shape is not None:
-        calibration = _reshaped(calibration, shape)
+        calibration = reshaped(calibration, shape)
     steps = () if axes == "B" else (timesteps or ASSUMED_STEPS,)
     example = np.zeros((2, *steps, *(shape or ())), np.float32) if calibration is None else calibration
     graph, said = capture_model(loaded.module, example, path.stem, axes, timesteps)
@@ -280,7 +280,7 @@ def capture_file(
     return Captured(graph, source, calibration, parameters, (*loaded.findings, *said), labels)
 
 
-def _reshaped(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def reshaped(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Give the data the shape asked for, if it has as many numbers per sample."""
     import math
 

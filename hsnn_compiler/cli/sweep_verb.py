@@ -63,8 +63,8 @@ NUMBERS, WORDS = Several(int, "whole numbers with commas between them"), Several
               help="What spikes mean, as when compiling.")  # fmt: skip
 @click.option("--max-spikes", type=NUMBERS, default="1", show_default=True, metavar="N,...",
               help="Most spikes of a converted neuron in one step.")  # fmt: skip
-@click.option("--reset", type=WORDS, default="subtract", show_default=True, metavar="NAME,...",
-              help="Reset of converted activations.")  # fmt: skip
+@click.option("--reset", type=WORDS, metavar="NAME,...",
+              help="Reset of converted activations; by default the target's own, as when compiling.")  # fmt: skip
 @click.option("--layer", "layers", multiple=True, metavar="NAME:key=value", help="As when compiling. Repeatable.")
 @click.option("-p", "--pipeline", metavar="TEXT", help="Passes to run, see hsnn-compile passes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of made-up calibration data.")
@@ -102,16 +102,15 @@ def command(
     from hsnn_compiler.cli.show import progress
     from hsnn_compiler.data import load_arrays
     from hsnn_compiler.options import Options, parse_layers
-    from hsnn_compiler.passes.pipeline import DEFAULT_PIPELINE
     from hsnn_compiler.report.sweep_table import to_csv
     from hsnn_compiler.sweep import combinations, sweep, trial
     from hsnn_compiler.targets import load_target
 
     _check_places(output, plot)
     chip = load_target(target)
-    base = Options(target=target, layers=parse_layers(layers), pipeline=pipeline or DEFAULT_PIPELINE, seed=seed)
+    base = Options(target=target, layers=parse_layers(layers), pipeline=pipeline or "", seed=seed)
     order = ("encode", "coding", "max_spikes", "reset", "timesteps")
-    options = combinations(base, **{name: varied[name] for name in order})
+    options = combinations(base, **{name: varied[name] or (getattr(base, name),) for name in order})
     samples = load_arrays(data)
     shape = None if calib else ",".join(map(str, samples.x.shape[1 if axes == "B" else 2 :]))
     captured = capture_file(model, calib, shape, axes, modules, factory, max(varied["timesteps"]))

@@ -45,6 +45,25 @@ def _row(inputs: tuple[int, int | None], accepts: frozenset[Coding], yields: Cod
     return OpSpec(inputs, accepts, yields, {"loihi2": loihi2})
 
 
+RESET_ZERO = "native with reset to zero; refused with soft reset, graded spikes, refractory steps"
+SPINNAKER: dict[str, str] = {
+    "Encode": "native: direct coding is a constant current; others are spikes of a SpikeSourceArray",
+    "Collect": "refused: nothing adds up over a window",
+    "FirstSpike": "refused: no such stock neuron",
+    "CubaLIF": "refused: IF_curr_delta has no synaptic current",
+    "CubaLI": "refused: IF_curr_delta has no synaptic current",
+    "SigmaDelta": "refused: no such stock neuron",
+    "DeltaEncoder": "refused: no such stock neuron",
+    "Conv1d": "native: a list of synapses",
+    "Conv2d": "native: a list of synapses",
+    "IF": "emulated with reset to zero: a leak of 0.4% per step; refused otherwise",
+    "LIF": RESET_ZERO,
+    "I": "host, from spikes",
+    "LI": "native: a neuron whose threshold is out of reach, read as its window ends",
+}
+"""How SpiNNaker runs an op, where that is not as on Loihi 2: there, too, the network's linear ops are synapses."""
+
+
 SPIKING = "native with reset to zero; emulated with soft reset or graded spikes: needs custom microcode"
 ONE, SOME, NONE = (1, 1), (1, None), (0, 0)
 
@@ -235,7 +254,8 @@ CHECKS: tuple[Callable[[Graph, Node], str], ...] = (
 
 def runs_on(kind: str, family: str) -> str:
     """How chips of a family (``Target.family``) run an op, alone or several on a board: the table's last column."""
-    return SPEC[kind].targets.get(family, "host")
+    column = SPEC[kind].targets
+    return SPINNAKER.get(kind, column["loihi2"]) if family == "spinnaker" else column.get(family, "host")
 
 
 def table(family: str = "loihi2") -> list[tuple[str, str, str, str]]:

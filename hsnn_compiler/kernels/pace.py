@@ -29,8 +29,8 @@ class Pace:
     def __init__(self) -> None:
         self.shares = False
         self._mean: list[float] = [0.0, 0.0]  # nanoseconds by way, as last judged; 0 where it never was
-        self._calls = self._total = 0
-        self._until_trial = 0
+        self._calls = self._until_trial = 0
+        self._total = 0.0
         self._is_trial = True
 
     def took(self, nanoseconds: float) -> None:
@@ -50,7 +50,7 @@ class Pace:
 
     def _choose(self) -> None:
         """The way of the next calls."""
-        self._calls = self._total = 0
+        self._calls, self._total = 0, 0.0
         alone, shared = self._mean
         untried = not alone or not shared
         if untried or (self._until_trial <= 0 and not self._is_trial):

@@ -6,8 +6,7 @@ The forward pass is always the exact, strict threshold test
 
 and only its derivative, which is zero almost everywhere, is replaced. With the
 distance to threshold ``u = v - threshold`` each class below states the function
-``ds/dv = g(u)`` that stands in for it. The derivative for the threshold is dropped:
-thresholds are constants here.
+``ds/dv = g(u)`` that stands in for it; for a threshold that is trained, ``ds/dthreshold = -g(u)``.
 """
 
 from __future__ import annotations
@@ -30,14 +29,16 @@ class _Spike(torch.autograd.Function):
     def forward(ctx: Any, v: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
         """Return 0/1 spikes ``v > threshold`` in the shape and dtype of ``v``."""
         ctx.save_for_backward(v - threshold)
+        ctx.threshold_shape = threshold.shape
         # Not `v - threshold > 0`: with denormals flushed to zero that is another test.
         return (v > threshold).to(v.dtype)
 
     @classmethod  # torch calls it on the class that was applied, whose slope is wanted
-    def backward(cls, ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, None]:
-        """Return the upstream gradient times ``g(u)``, and nothing for the threshold."""
+    def backward(cls, ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the upstream gradient times ``g(u)``, and the same with a minus for a threshold that is trained."""
         (u,) = ctx.saved_tensors
-        return upstream * cls.slope(u), None
+        slope = upstream * cls.slope(u)
+        return slope, -slope.sum_to_size(ctx.threshold_shape) if ctx.needs_input_grad[1] else None
 
 
 class ATan(_Spike):

@@ -49,26 +49,35 @@ def _parts(op: Any, u: Tensor) -> Tensor:
 
 def spikes(op: Any, level: Tensor, steps: int) -> Tensor:
     """Spike trains of the integer levels of an `Encode` of events: uint8 [time, *level.shape]."""
-    if op.kind == "ttfs":
-        return first_spikes_at(level, steps)
-    bits = op.period if op.kind == "phase" else steps
-    out = torch.empty((steps, *level.shape), dtype=torch.uint8)
+    out = torch.empty((steps, *level.shape), dtype=torch.uint8, device=level.device)
     for t in range(steps):
-        if op.kind in ("bitplane", "phase"):
-            out[t] = (level >> (bits - 1 - t % bits)) & 1
-        elif op.kind == "rate":
-            out[t] = (t + 1) * level // steps > t * level // steps
-        else:  # delta
-            out[t] = level > t
+        out[t] = spikes_of_step(op, level, t, steps)
     return out
+
+
+def spikes_of_step(op: Any, level: Tensor, t: int, steps: int) -> Tensor:
+    """What `spikes` has at step t: 0 and 1, or False and True, in the shape of `level`."""
+    if op.kind in ("bitplane", "phase"):
+        bits = op.period if op.kind == "phase" else steps
+        return (level >> (bits - 1 - t % bits)) & 1
+    if op.kind == "rate":
+        return (t + 1) * level // steps > t * level // steps
+    if op.kind == "ttfs":
+        return first_spike_at(level, t, steps)
+    return level > t  # delta
 
 
 def first_spikes_at(level: Tensor, steps: int) -> Tensor:
     """One spike at step T - n for a level n above zero: uint8 [time, *level.shape]."""
-    out = torch.empty((steps, *level.shape), dtype=torch.uint8)
+    out = torch.empty((steps, *level.shape), dtype=torch.uint8, device=level.device)
     for t in range(steps):
-        out[t] = (level == steps - t) & (level > 0)
+        out[t] = first_spike_at(level, t, steps)
     return out
+
+
+def first_spike_at(level: Tensor, t: int, steps: int) -> Tensor:
+    """Whether the spike of `first_spikes_at` comes at step t: bool, in the shape of `level`."""
+    return (level == steps - t) & (level > 0)
 
 
 def encode(op: Any, value: Tensor, steps: int) -> tuple[Tensor, int]:
@@ -84,9 +93,14 @@ def with_gradient(op: Any, value: Tensor, fired: Tensor) -> Tensor:
     With w_t what a spike is worth at step t, ds_t/dx = 1 / (high * sum_t w_t) where 0 <= x <= high, else 0: what is
     decoded in the same code has the gradient of clip(x, 0, high), as if nothing had been rounded.
     """
-    weights, whole = step_weights(op, len(fired))
-    through = _parts(op, value / op.high) * (whole / int(weights.sum()))
+    through = passed_through(op, value, len(fired))
     return fired.to(value.dtype) + (through - through.detach())  # the difference is zero and has a gradient
+
+
+def passed_through(op: Any, value: Tensor, steps: int) -> Tensor:
+    """What has the gradient of every step of `with_gradient`: clip(x / high, 0, 1) / sum_t w_t, [batch, ...]."""
+    weights, whole = step_weights(op, steps)
+    return _parts(op, value / op.high) * (whole / int(weights.sum()))
 
 
 def decode(op: Any, value: Tensor) -> Tensor:
@@ -99,7 +113,7 @@ def decode(op: Any, value: Tensor) -> Tensor:
         out = value.mean(0)
     else:
         weights, whole = step_weights(op, len(value))
-        out = torch.tensordot(weights.to(value.dtype), value, 1) / whole
+        out = torch.tensordot(weights.to(value), value, 1) / whole
     return out if op.gain == 1 else out * op.gain
 
 
@@ -156,7 +170,7 @@ def collect(op: Any, value: Tensor, bias: Tensor) -> Tensor:
     """What a `Collect` presents: [time, batch, ...], the same at every step (an expanded tensor)."""
     steps = len(value)
     weights, denominator = step_weights(op, steps)
-    total = torch.tensordot(weights.to(value.dtype) / denominator, value, 1) + bias
+    total = torch.tensordot(weights.to(value) / denominator, value, 1) + bias
     return total.unsqueeze(0).expand(steps, *[-1] * total.ndim)
 
 
@@ -167,5 +181,18 @@ def first_spike_levels(value: Tensor, threshold: Tensor) -> Tensor:
 
 
 def first_spikes(value: Tensor, threshold: Tensor) -> Tensor:
-    """Spikes uint8 [time, batch, ...] of a `FirstSpike` population."""
-    return first_spikes_at(first_spike_levels(value, threshold).to(torch.int64), len(value))
+    """Spikes uint8 [time, batch, ...] of a `FirstSpike` population.
+
+    With a gradient, in the dtype of `value`: straight through to clip(z / threshold, 0, 1), as in `with_gradient`.
+    """
+    fired = first_spikes_at(first_spike_levels(value.detach(), threshold.detach()).to(torch.int64), len(value))
+    if not (value.requires_grad or threshold.requires_grad):
+        return fired
+    through = first_spike_passed_through(value[0], threshold, len(value))
+    return fired.to(value.dtype) + (through - through.detach())
+
+
+def first_spike_passed_through(value: Tensor, threshold: Tensor, steps: int) -> Tensor:
+    """What has the gradient of every step of `first_spikes`, for z [batch, ...]."""
+    weights, whole = step_weights(Decode("ttfs"), steps)
+    return (value / threshold).clamp(0.0, 1.0) * (whole / int(weights.sum()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hsnn_compiler.diagnostics import refuse
-from hsnn_compiler.ir.graph import Graph
+from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.order import groups
 from hsnn_compiler.ir.timing import layers
 from hsnn_compiler.reference import codes
@@ -22,7 +22,7 @@ from hsnn_compiler.reference.float_run import FloatRun
 from hsnn_compiler.reference.fused import BYTES, FusedPlan, binary, last_uses, on_loops, ways, worth_compiling
 from hsnn_compiler.reference.loihi_parameters import SIGMA_DELTA_OPS
 from hsnn_compiler.reference.result import Record, Result
-from hsnn_compiler.reference.torch_ops import bind, tensor
+from hsnn_compiler.reference.torch_ops import Bound, Parameter, bind, tensor
 from hsnn_compiler.reference.whole import Repeats, Whole, whole
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class FloatExecutor:
             rounding; ``"auto"`` the fastest way for each layer, which adds up in another order.
         surrogate: name of a surrogate gradient (`hsnn_compiler.nn.surrogate`); with one, parameters
             are leaves that collect gradients, see `parameters` and `evaluate`.
+        relative: whether the surrogate counts the distance to threshold in thresholds: thresholds of converted
+            neurons are of any size, and surrogates are as wide as suits a threshold of 1.
+        device: where parameters and signals of `evaluate` lie; `run` is for the CPU.
 
     Attributes:
         parameters: by (node, parameter name), the tensors the run computes with.
@@ -55,12 +58,16 @@ class FloatExecutor:
         *,
         method: str = "steps",
         surrogate: str | None = None,
+        relative: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         if method not in METHODS:
             raise refuse("E0202", f"no method named {method!r}", supported=", ".join(METHODS))
         self.graph = graph
         self.dtype = dtype
         self.method = method
+        self.device = torch.device(device)
+        self.surrogate, self.relative = surrogate, relative
         self.learns = surrogate is not None
         self.groups = groups(graph)
         self.layers = layers(graph)
@@ -72,19 +79,35 @@ class FloatExecutor:
         self._repeats = Repeats()
         self.loops = on_loops(graph, self.groups)
         self.neuron_count = sum(node.type.size for node in graph if node.is_neuron and node.type)
-        self.bound = {}
+        self.bound: dict[str, Bound] = {}
         self.neurons: dict[str, FloatNeuron | FloatSigmaDelta] = {}
         for node in graph:
-            parameter = self._keeper(node.name, surrogate is not None)
-            if node.is_neuron:
-                self.neurons[node.name] = FloatNeuron(node, dtype, parameter, surrogate)
-            elif node.kind in SIGMA_DELTA_OPS:
-                self.neurons[node.name] = FloatSigmaDelta(node, dtype, parameter)
-            elif node.kind in codes.WINDOW_OPS:
-                name = "bias" if node.kind == "Collect" else "threshold"
-                parameter(name, np.asarray(getattr(node.op, name), np.float64))
-            elif node.kind not in ("Encode", "Decode", "Concat", "Delay"):
-                self.bound[node.name] = bind(node.op, dtype, parameter)
+            self._bind(node, self._keeper(node.name, surrogate is not None))
+
+    def _bind(self, node: Node, parameter: Parameter) -> None:
+        """Make the function of a node, with its parameters."""
+        if node.is_neuron:
+            self.neurons[node.name] = FloatNeuron(node, self.dtype, parameter, self.surrogate, self.relative)
+        elif node.kind in SIGMA_DELTA_OPS:
+            self.neurons[node.name] = FloatSigmaDelta(node, self.dtype, parameter)
+        elif node.kind in codes.WINDOW_OPS:
+            name = "bias" if node.kind == "Collect" else "threshold"
+            parameter(name, np.asarray(getattr(node.op, name), np.float64))
+        elif node.kind not in ("Encode", "Decode", "Concat", "Delay"):
+            self.bound[node.name] = bind(node.op, self.dtype, parameter)
+
+    def rebind(self, name: str, given: Mapping[str, Tensor]) -> None:
+        """Let a node compute with other tensors, by name of the parameter and shaped as those in `parameters`.
+
+        They may have been computed from others, into which gradients flow on.
+        """
+
+        def keep(parameter: str, array: np.ndarray) -> Tensor:
+            made = given.get(parameter, self.parameters[name, parameter])
+            self.parameters[name, parameter] = made
+            return made
+
+        self._bind(self.graph[name], keep)
 
     @cached_property
     def inlets(self) -> Inlets:
@@ -161,9 +184,16 @@ class FloatExecutor:
             inputs: by input node, shaped as for `run`.
             reset_interval: see `run`.
         """
-        run = FloatRun(self, (), reset_interval)
-        outputs = run.advance({name: self._time_first(name, value.to(self.dtype)) for name, value in inputs.items()})
-        return {name: self._time_first(name, value) for name, value in outputs.items()}
+        return self.signals(inputs, (), reset_interval)[0]
+
+    def signals(
+        self, inputs: Mapping[str, Tensor], nodes: Iterable[str], reset_interval: int | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The outputs as from `evaluate`, and in the same shape what some nodes put out, by name."""
+        run = FloatRun(self, [(name, "s") for name in nodes], reset_interval)
+        given = {n: self._time_first(n, value.to(self.device, self.dtype)) for n, value in inputs.items()}
+        outputs = {name: self._time_first(name, value) for name, value in run.advance(given).items()}
+        return outputs, {name: self._time_first(name, value) for (name, _), value in run.trace.items()}
 
     def plan(self, record: frozenset[Record]) -> FusedPlan:
         """What runs as layers when these signals are recorded."""
@@ -205,7 +235,7 @@ class FloatExecutor:
 
     def _keeper(self, node: str, learns: bool) -> Callable[[str, np.ndarray], Tensor]:
         def keep(name: str, array: np.ndarray) -> Tensor:
-            made = tensor(array, self.dtype).requires_grad_(learns)
+            made = tensor(array, self.dtype).to(self.device).requires_grad_(learns)
             self.parameters[node, name] = made
             return made
 

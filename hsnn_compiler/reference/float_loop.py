@@ -31,14 +31,15 @@ class Loop:
             node = run.graph[name]
             if node.kind == "Delay":
                 assert node.dynamics is not None
-                steps = torch.from_numpy(delay_steps(node.op, node.dynamics)).expand(node.shape)
+                steps = torch.from_numpy(delay_steps(node.op, node.dynamics)).to(run.executor.device).expand(node.shape)
                 self.delays[name] = steps
                 longest = int(steps.max())
                 tail = run.tails.get((name, "arrived"))
                 self.arrived[name] = list(self._zeros(name, longest) if tail is None else tail)
 
     def _zeros(self, name: str, steps: int) -> Tensor:
-        return torch.zeros((steps, self.batch, *self.run.graph[name].shape), dtype=self.run.executor.dtype)
+        executor, shape = self.run.executor, (steps, self.batch, *self.run.graph[name].shape)
+        return torch.zeros(shape, dtype=executor.dtype, device=executor.device)
 
     def _tail(self, name: str) -> list[Tensor]:
         tail = self.run.tails.get(name)
@@ -100,7 +101,8 @@ class Loop:
     def _delayed(self, name: str, t: int) -> Tensor:
         steps, arrived = self.delays[name], self.arrived[name]
         longest = int(steps.max())
-        out = torch.zeros((self.batch, *steps.shape), dtype=self.run.executor.dtype)
+        executor = self.run.executor
+        out = torch.zeros((self.batch, *steps.shape), dtype=executor.dtype, device=executor.device)
         for wait in steps.unique().tolist():
             out = torch.where(steps == wait, arrived[longest + t - wait], out)
         return out

@@ -44,6 +44,10 @@ class FloatNeuron:
         parameter: makes the tensor of a parameter from its name and values; lets the caller keep
             hold of it, for gradients.
         surrogate: name of the surrogate gradient, None for none.
+        relative: whether its distance to threshold is counted in thresholds.
+
+    Attributes:
+        detach_reset: whether a reset carries no gradient; False at first.
     """
 
     VARIABLES = ("u", "v")
@@ -54,11 +58,13 @@ class FloatNeuron:
         dtype: torch.dtype,
         parameter: Callable[[str, np.ndarray], Tensor],
         surrogate: str | None = None,
+        relative: bool = False,
     ) -> None:
         if node.dynamics is None:
             raise refuse("E0105", "a neuron without dynamics", node=node.name)
         self.step_rule = c = discretize(node.op, node.dynamics)
         self.surrogate = SURROGATES[surrogate] if surrogate else None
+        self.relative, self.detach_reset = relative, False
         self.dtype = dtype
         rank = len(node.shape)
 
@@ -74,12 +80,12 @@ class FloatNeuron:
         self.threshold, self.v_min = maybe("threshold", c.threshold), maybe("v_min", c.v_min)
         self.current_decay, self.w_in = maybe("current_decay", c.current_decay), maybe("w_in", c.w_in)
         self.current_leak, self.u_init = maybe("current_leak", c.current_leak), maybe("u_init", c.u_init)
-        self.leaks = bool(c.leak.any())
+        self.leaks = bool(c.leak.any()) or self.leak.requires_grad
 
     def start(self, shape: tuple[int, ...]) -> State:
         """The state before the first step, for inputs [batch, ...] of this shape."""
         v = self.v_init.expand(shape)
-        zero = torch.zeros(shape, dtype=self.dtype)
+        zero = torch.zeros(shape, dtype=self.dtype, device=v.device)
         waits = self.step_rule.reset_at in ("before", "after")
         u = zero if self.u_init is None else self.u_init.expand(shape)
         fired = zero if waits else None
@@ -166,7 +172,8 @@ class FloatNeuron:
             s = (v >= self.threshold if c.inclusive else v > self.threshold).to(v.dtype)
             if self.surrogate is None:
                 return s
-            soft: Tensor = self.surrogate.apply(v, self.threshold)  # type: ignore[no-untyped-call]
+            unit = self._unit()
+            soft: Tensor = self.surrogate.apply(v / unit, self.threshold / unit)  # type: ignore[no-untyped-call]
             return s + (soft - soft.detach())
         ratio = v / self.threshold
         s = (ratio.floor() if c.inclusive else ratio.ceil() - 1).clamp(min=0, max=c.max_spikes or None)
@@ -176,8 +183,16 @@ class FloatNeuron:
         soft = ratio.clamp(min=0)
         return s.detach() + (soft - soft.detach())
 
+    def _unit(self) -> Tensor | float:
+        """What the surrogate's distance to threshold is counted in."""
+        if not self.relative or self.threshold is None:
+            return 1.0
+        return torch.where(self.threshold > 0, self.threshold, torch.ones_like(self.threshold))
+
     def _reset(self, v: Tensor, s: Tensor) -> Tensor:
         reset = self.step_rule.reset
+        if self.detach_reset:
+            s = s.detach()
         if reset == "subtract" and self.threshold is not None:
             return v - s * self.threshold
         if reset == "zero":
@@ -214,7 +229,7 @@ class FloatSigmaDelta:
 
     def start(self, shape: tuple[int, ...]) -> SigmaDeltaState:
         """All zero."""
-        zero = torch.zeros(shape, dtype=self.dtype)
+        zero = torch.zeros(shape, dtype=self.dtype, device=self.threshold.device)
         return SigmaDeltaState(zero, zero, zero, zero)
 
     def step(self, i: Tensor, state: SigmaDeltaState) -> Tensor:

@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from hsnn_compiler.reference.float_fused import FusedFloat
 
 
+def presented(node: Node, value: Tensor) -> Tensor:
+    """What an `Encode(direct)` presents at every step: the value [batch, ...], once quantised as integers."""
+    if not isinstance(node.quant, CurrentQuant):
+        return value
+    mantissas = torch.from_numpy(node.quant.present(value.detach().cpu().numpy())[0]).to(value)
+    rounded = mantissas * (2.0**node.quant.exponent / (node.quant.scale * 2**STATE_SHIFT))
+    return rounded + (value - value.detach()) if value.requires_grad else rounded  # straight through
+
+
 class FloatRun:
     """States and signals of one batch.
 
@@ -149,7 +158,7 @@ class FloatRun:
 
     def _delay(self, node: Node, value: Tensor) -> Tensor:
         assert node.dynamics is not None
-        steps = torch.from_numpy(delay_steps(node.op, node.dynamics))
+        steps = torch.from_numpy(delay_steps(node.op, node.dynamics)).to(value.device)
         longest = int(steps.max())
         whole = self._with_tail(node.name, value, longest)
         if steps.numel() == 1 or bool((steps == longest).all()):
@@ -180,9 +189,7 @@ class FloatRun:
             spikes, clipped = codes.encode(node.op, value, self.graph.timesteps)
             self.clipped[node.name] = clipped
             return codes.with_gradient(node.op, value, spikes) if value.requires_grad else spikes
-        if isinstance(node.quant, CurrentQuant):
-            value = torch.from_numpy(node.quant.present(value.numpy())[0]).to(self.executor.dtype)
-            value = value * (2.0**node.quant.exponent / (node.quant.scale * 2**STATE_SHIFT))
+        value = presented(node, value)
         return value.unsqueeze(0).expand(self.graph.timesteps, *[-1] * value.ndim)
 
     def _fused(self, node: Node, fused: FusedFloat) -> Tensor:

@@ -166,9 +166,15 @@ def _clip(op: Any, get: Get) -> Bound:
 @_binder("Quantised")
 def _quantised(op: Any, get: Get) -> Bound:
     threshold, levels = get("threshold"), op.levels
-    if op.ties == "even":
-        return lambda x: torch.round(torch.clamp(x / threshold, 0, 1) * levels) / levels * threshold
-    return lambda x: torch.floor(torch.clamp(x / threshold, 0, 1) * levels + 0.5) / levels * threshold
+
+    def quantised(x: Tensor) -> Tensor:
+        share = torch.clamp(x / threshold, 0, 1)
+        steps = torch.round(share * levels) if op.ties == "even" else torch.floor(share * levels + 0.5)
+        if steps.requires_grad:  # straight through the rounding
+            steps = steps.detach() + levels * (share - share.detach())
+        return steps / levels * threshold
+
+    return quantised
 
 
 @_binder("LeakyReLU")

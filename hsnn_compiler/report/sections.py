@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hsnn_compiler import families
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.payloads import fires_once
 from hsnn_compiler.ir.quant import CollectQuant, CurrentQuant, FirstSpikeQuant, NeuronQuant, WeightQuant
 from hsnn_compiler.passes.chips import Layout
 from hsnn_compiler.passes.place import fit
 from hsnn_compiler.passes.usage import Usage, totals, usages
+from hsnn_compiler.report.spinnaker import spinnaker_tables
 from hsnn_compiler.report.sweep_table import choice_table
 from hsnn_compiler.report.table import Cell, Table
 from hsnn_compiler.targets import Target, load_target
@@ -43,6 +45,15 @@ CROSSINGS = (
 def sections(program: Program) -> list[Table]:
     """All tables of a program."""
     target = load_target(program.target)
+    if program.family == families.SPINNAKER:
+        return [
+            *([] if program.choice is None else [choice_table(program.choice, target)]),
+            placement(program.graph),
+            passes(program),
+            *(table for stage in program.stages for table in stage.tables),
+            *spinnaker_tables(program.graph, target),
+            *families.mapping_tables(program.mapping, program.target),
+        ]
     used = usages(program.graph, target)
     layout = fit(program.graph, used, target)[0] if target.chips > 1 else None
     return [

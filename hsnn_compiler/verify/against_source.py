@@ -191,7 +191,8 @@ def _attempts(
             changed = recompile(captured, program, calibration, options, no_progress).program
         except HsnnError as error:
             return error.findings[0].message
-        _, last = replay([Stage(PROGRAM, BOUNDED, changed.graph, integers=True)], x, None, source, no_progress)
+        stage = Stage(PROGRAM, BOUNDED, changed.graph, integers=is_quantised(changed.graph))
+        _, last = replay([stage], x, None, source, no_progress)
         return last
 
     return attempt

@@ -10,6 +10,7 @@ import numpy as np
 
 from hsnn_compiler.data import digest_of
 from hsnn_compiler.driver import Hooks, lower
+from hsnn_compiler.finetune import Finetune
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.ir.ops import threshold_of
 from hsnn_compiler.options import Options
@@ -90,7 +91,7 @@ def recompile(
     """Compile again with the same options and keep the graph after each pass that changed something."""
     executed: list[Executed] = []
     hooks = Hooks(lambda number, total, stage: executed.append(stage), progress)
-    again = lower(captured, options, calibration, hooks)
+    again = lower(captured, options, calibration, hooks, finetune=Finetune(trained=program.trained))
     return Recompiled(_stages(captured, executed), again)
 
 
@@ -100,7 +101,9 @@ def own_stages(captured: Graph, program: Program) -> list[Stage]:
     lossy = any(stage.contract == LOSSY and stage.modified for stage in program.stages)
     # The thresholds of converted layers were divided into the weights: a rate stands for a share of one that is lost.
     floating = Stage("before quantisation", LOSSY if lossy else EXACT, program.floating)
-    return [first, floating, *_quantised("quantised", program.graph)]
+    if is_quantised(program.graph):
+        return [first, floating, *_quantised("quantised", program.graph)]
+    return [first, floating, Stage("on the chip", LOSSY, program.graph)]
 
 
 def calibration_matches(program: Program, calibration: np.ndarray | None) -> bool | None:

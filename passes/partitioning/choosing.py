@@ -16,7 +16,7 @@ from hsnn_compiler.passes.partitioning.costs import Prices
 from hsnn_compiler.passes.partitioning.explain import placement_table, reasons, traffic_table
 from hsnn_compiler.passes.partitioning.objectives import solve_for
 from hsnn_compiler.passes.partitioning.work import Workload
-from hsnn_compiler.registry import PASSES
+from hsnn_compiler.registry import PIPELINES
 from hsnn_compiler.report.table import Table
 
 QUICK = "convert-activations,calibrate-thresholds{method=mse,correct=none}"
@@ -116,18 +116,20 @@ class _Measure:
         placed = self.place(self.graph, {node.name: "" for node in self.graph if node.name not in chip})
         if not any(node.on_chip for node in placed):
             return 1.0
-        passes = parse_pipeline(_to_integers() if self.timed else QUICK)
+        family = self.context.target.family
+        passes = parse_pipeline(_to_the_chip(family) if self.timed else QUICK)
         try:
             graph = [stage.result.graph for stage in run_pipeline(placed, passes, self.context)][-1]
-            found = _predictions(_run(graph, self.held, integers=self.timed))
+            found = _predictions(_run(graph, self.held, integers=self.timed and LAST in PIPELINES[family]))
         except HsnnError:
             return float("nan")  # said when it is compiled
         return float(np.mean(found == self.own))
 
 
-def _to_integers() -> str:
-    names = list(PASSES)
-    return ",".join(names[names.index(FIRST) : names.index(LAST) + 1])
+def _to_the_chip(family: str) -> str:
+    names = PIPELINES[family]
+    last = LAST if LAST in names else names[-1]
+    return ",".join(names[names.index(FIRST) : names.index(last) + 1])
 
 
 def _run(graph: Graph, x: np.ndarray, integers: bool = False) -> Mapping[str, np.ndarray]:

@@ -1,0 +1,1 @@
+"""SpiNNaker: netlists that PyNN builds, sPyNNaker maps, and NEST and our own emulation run."""
