@@ -30,6 +30,8 @@ from hsnn_compiler.diagnostics import HsnnError, refuse
 _POLL_S = 0.02
 _GRACE_S = 2.0
 _TRACEBACK_LINES = 8
+_LONGEST_SOCKET = 107 - len("/pymp-12345678/listener-12345678")
+"""Bytes of a folder in which `multiprocessing` can make its sockets: their whole path has 108 with its end."""
 # Every process model is a process of its own: threads of a BLAS only get in their way.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -118,9 +120,15 @@ def _start(job: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, **_short_folder()},
             start_new_session=True,
         )
+
+
+def _short_folder() -> dict[str, str]:
+    """Another place for sockets, where the paths would be too long in the one for temporary files."""
+    is_long = len(os.fsencode(tempfile.gettempdir())) > _LONGEST_SOCKET
+    return {"TMPDIR": "/tmp"} if is_long and Path("/tmp").is_dir() else {}
 
 
 def _exited(child: subprocess.Popen[bytes]) -> bool:

@@ -70,7 +70,7 @@ def run_module(
         while os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             if time.monotonic() > deadline:
                 raise refuse(
-                    "E0802", f"{title} did not finish within {deadline_s:.3g} s", suggestion="a longer deadline"
+                    "E0802", f"{title} did not finish within {deadline_s:.1f} s", suggestion="a longer deadline"
                 )
             if on_poll is not None:
                 on_poll()

@@ -201,7 +201,7 @@ def _finish(
     out: Console, program: Program, model: Path, directory: Path | None, calib: Path | None, dump_ir: Path | None
 ) -> None:
     from hsnn_compiler.bundle import MANIFEST
-    from hsnn_compiler.families import SPINNAKER
+    from hsnn_compiler.families import RUNNERS
 
     if dump_ir:
         out.print(f"Graphs after each pass: {dump_ir}/")
@@ -224,8 +224,8 @@ def _finish(
     run = f"hsnn-compile simulate {shlex.quote(str(directory))} --data {shlex.quote(str(calib or 'test.npz'))}"
     out.print("\n[bold]Next[/bold]")
     out.print(f"  {run}", soft_wrap=True)
-    runner = "nest" if program.family == SPINNAKER else "lava"
-    out.print(f"  {run} --backend {runner} --limit 20 --compare", soft_wrap=True)
+    for runner in RUNNERS[program.family][:1]:
+        out.print(f"  {run} --backend {runner} --limit 20 --compare", soft_wrap=True)
     verify = f"hsnn-compile verify {shlex.quote(str(directory))} --against {shlex.quote(str(model))}"
     data = f"--data {shlex.quote(str(calib or 'test.npz'))}" + (f" --calib {shlex.quote(str(calib))}" if calib else "")
     out.print(f"  {verify} {data}", soft_wrap=True)

@@ -19,7 +19,7 @@ VERBS = {
     "compile": "Compile a model (the bare form: hsnn-compile MODEL).",
     "check": "List everything that stands in a model's way; write nothing.",
     "inspect": "Show the graph of a model, a bundle or a graph file.",
-    "simulate": "Run a bundle, a graph file (.nir, .net) or a model on the reference executors or on Lava.",
+    "simulate": "Run a bundle, a graph file (.nir, .net) or a model on a reference executor, Lava or NEST.",
     "sweep": "Compile with several options (time steps, encodings, ...): accuracy, spikes and energy of each.",
     "verify": "Replay data through every stage from the model to a bundle: what each cost.",
     "targets": "Show targets and their limits, each with its source.",

@@ -24,9 +24,43 @@ INPUT = ""
 
 Slopes = dict[str, Tensor]
 
+AT_ONCE = 2**17
+"""Neurons that are differentiated at a time, of some samples: what that needs stays small, and in the cache."""
+
 
 class Population:
-    """A population, its state, and the derivatives of that state.
+    """A population in all samples of a batch.
+
+    Args:
+        neuron: the executor's.
+        trained: names of coefficients.
+        detached: whether a reset carries no gradient.
+        slopes: whether derivatives are wanted.
+    """
+
+    def __init__(self, neuron: FloatNeuron, trained: tuple[str, ...], detached: bool, slopes: bool) -> None:
+        self._new = lambda: _Part(neuron, trained, detached, slopes)
+        self._parts: list[_Part] = []
+
+    def step(self, i: Tensor, is_last: bool) -> tuple[Tensor, Slopes]:
+        """One step on input `i` [batch, ...]: what the population puts out, and its derivatives by direction.
+
+        Args:
+            i: input.
+            is_last: whether no step follows.
+        """
+        pieces = i.split(max(AT_ONCE // max(i[:1].numel(), 1), 1))
+        if not self._parts:
+            self._parts = [self._new() for _ in pieces]
+        done = [part.step(piece, is_last) for part, piece in zip(self._parts, pieces, strict=True)]
+        if len(done) == 1:
+            return done[0]
+        slopes = {direction: torch.cat([found[direction] for _, found in done]) for direction in done[0][1]}
+        return torch.cat([out for out, _ in done]), slopes
+
+
+class _Part:
+    """A population in some samples, its state, and the derivatives of that state.
 
     Args:
         neuron: the executor's.
@@ -46,12 +80,7 @@ class Population:
         self.names = ("v", "u", "fired", "onward") if has_current else ("v", "fired", "onward")
 
     def step(self, i: Tensor, is_last: bool) -> tuple[Tensor, Slopes]:
-        """One step on input `i` [batch, ...]: what the population puts out, and its derivatives by direction.
-
-        Args:
-            i: input.
-            is_last: whether no step follows.
-        """
+        """As that of the population."""
         if self.state is None:
             self.state = self.neuron.start(tuple(i.shape))
         if not self.wanted:

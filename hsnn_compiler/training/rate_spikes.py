@@ -91,6 +91,7 @@ class SpikePass:
         """
         sums, own = Sums(), set(turn.steps)
         states: dict[str, Any] = {}
+        readers = {edge.src: name for name in turn.again for edge in self.graph.in_edges(name)}  # the last of each
         with torch.no_grad():
             for t in range(self.steps):
                 signals: dict[str, Tensor] = {}
@@ -103,6 +104,9 @@ class SpikePass:
                     signals[name], slopes = self._step(node, parts, t, states, sums if name in own else None)
                     if name in own and is_measured(node):
                         self._count(node, t, signals[name], slopes, sums)
+                    for edge in self.graph.in_edges(name):
+                        if readers[edge.src] == name:
+                            signals.pop(edge.src, None)
         for name in own:
             if self.graph[name].kind == "Input":
                 self._count_input(name, inputs[name], sums)

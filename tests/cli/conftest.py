@@ -10,6 +10,7 @@ from hsnn_compiler.cli.main import group
 def cli(tmp_path, monkeypatch, capsys):
     """Run the command line in an empty folder; returns (status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # tables as they are in a pipe
 
     def call(*words):
         status = run(group, [str(word) for word in words])

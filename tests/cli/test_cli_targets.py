@@ -16,7 +16,7 @@ CALIB = DIGITS / "digits_calib.npz"
 def test_all_are_listed(cli):
     status, out, _ = cli("targets")
     assert status == 0
-    for name, chips in zip(TARGETS, ("1", "8", "1,152", "48"), strict=True):
+    for name, chips in zip(TARGETS, ("1", "8", "1,152", "48", "1"), strict=True):
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [name]]
         assert f" {chips} " in line
     assert [target["name"] for target in json.loads(cli("targets", "--json")[1])] == list(TARGETS)
@@ -30,9 +30,10 @@ def test_a_board_shows_the_limits_of_its_chips(cli, name):
     status, out, _ = cli("targets", name)
     assert status == 0
     assert "system.chips" in out
-    assert ("SpiNNMachine" if name == "spinnaker" else "lava/proc/lif/models.py") in out
+    said = {"spinnaker": "SpiNNMachine", "spinnaker2": "s2_nir.py"}
+    assert said.get(name, "lava/proc/lif/models.py") in out
     assert f"on {name.partition('-')[0]}" in out
-    assert ("hold for each chip" in out) == (name != "loihi2")
+    assert ("hold for each chip" in out) == (name not in ("loihi2", "spinnaker2"))
 
 
 def test_a_board_can_be_compiled_for(cli, tmp_path):

@@ -76,9 +76,8 @@ class Leftovers:
 
 
 @pytest.fixture
-def leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Leftovers:
-    home = tmp_path / "tmp"
-    home.mkdir()
+def leftovers(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Leftovers:
+    home = tmp_path_factory.mktemp("tmp")
     monkeypatch.setattr(tempfile, "tempdir", str(home))
     monkeypatch.setenv("TMPDIR", str(home))
     return Leftovers(home)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -249,6 +250,19 @@ def test_a_whole_network(example_dir: Path) -> None:
     for key, wanted in replay_example(x, kernel, weight).items():
         np.testing.assert_array_equal(result[key], wanted, err_msg=str(key))
         assert key[1] != "s" or 0.02 < wanted.mean() < 0.98, f"{key} is too dull to prove anything"
+
+
+def test_a_long_name_of_the_folder_for_temporary_files(
+    network_dir: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sockets lie there, and their paths end after 107 bytes."""
+    home = tmp_path / ("long" * 25)
+    home.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    monkeypatch.setenv("TMPDIR", str(home))
+    result = run_network(network_dir(LOOP_NETWORK), {"delay": np.array(0)}, {"ring": ["s"]}, deadline_s=60)
+    assert result["ring", "s"].size
+    assert not list(home.iterdir())
 
 
 def test_the_folder_stands_alone(example_dir: Path) -> None:
