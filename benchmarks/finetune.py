@@ -43,8 +43,8 @@ from hsnn_compiler.training.fit import fit, split
 from hsnn_compiler.training.history import Settings, Step
 
 WAYS = {
-    "through time": Distill(branches="none"),
-    "rates": Distill(branches="none", engine="rate"),
+    "through time": Distill(branches="none", similarity=0.0),
+    "rates": Distill(branches="none", similarity=0.0, engine="rate"),
     "by blocks, through time": Distill(),
     "by blocks, rates": Distill(engine="rate"),
 }

@@ -39,11 +39,12 @@ BEFORE_TRAINING = (
 )
 CONVERSIONS = {"max": "calibrate-thresholds{method=max,correct=none}", "auto": "calibrate-thresholds"}
 WAYS = {
-    "labels alone": Distill(alpha=0.0, branches="none"),
-    "no hybrids": Distill(branches="none"),
-    "last hybrid": Distill(branches="last"),
-    "all hybrids": Distill(branches="all"),
-    "all hybrids, rate engine": Distill(branches="all", engine="rate"),
+    "labels alone": Distill(alpha=0.0, branches="none", similarity=0.0),
+    "no hybrids": Distill(branches="none", similarity=0.0),
+    "last hybrid": Distill(branches="last", similarity=0.0),
+    "all hybrids": Distill(branches="all", similarity=0.0),
+    "all hybrids, rate engine": Distill(branches="all", similarity=0.0, engine="rate"),
+    "all hybrids, similar rates": Distill(),
 }
 
 

@@ -30,10 +30,12 @@ class Distill(Pass):
 
     With outputs z, labels y and the outputs p_A of the network before conversion,
 
-        l(z) = (1 - alpha) CE(z, y) + alpha KL(p_A || softmax(z)),    L = l(z_S) + sum_k l(z_k) / n
+        l(z) = (1 - alpha) CE(z, y) + alpha KL(p_A || softmax(z))
+        L = l(z_S) + sum_k (l(z_k) + similarity (1 - cos(r_k, a_k))) / n
 
     z_S is the converted network's output and z_k that of a hybrid M_k: the spiking blocks 0..k, a projection, and what
-    the network before conversion has behind them, frozen (arXiv 2503.16572). Hybrids are dropped after training.
+    the network before conversion has behind them, frozen (arXiv 2503.16572). Hybrids are dropped after training. r_k
+    are the rates at the end of a block, a_k the activations that they stand for; this term is ours.
     Without labels alpha is 1. A share `held_out` of the samples is not trained on: the state that is best on it is
     kept, or else the start.
 
@@ -47,6 +49,7 @@ class Distill(Pass):
     blocks: str = ""
     branches: str = "all"
     alpha: float = 0.5
+    similarity: float = 1.0
     train: str = "weight+bias"
     optimiser: str = "adam"
     rate: float = 0.0
@@ -118,6 +121,7 @@ class Distill(Pass):
             y,
             rows,
             settings,
+            similarity=self.similarity,
             checkpoint=None if folder is None else folder / f"{self.name}.pt",
             progress=context.progress,
             identity=str(self),
@@ -150,6 +154,8 @@ class Distill(Pass):
         ]
         if not 0 <= self.alpha <= 1:
             found.append(Finding("E0212", f"alpha={self.alpha:g}", supported="0 to 1"))
+        if not self.similarity >= 0:
+            found.append(Finding("E0212", f"similarity={self.similarity:g}", supported="0 or more"))
         if not 0 < self.held_out < 1:
             found.append(Finding("E0212", f"held_out={self.held_out:g}", supported="above 0, below 1"))
         return found

@@ -3,7 +3,8 @@
     l(z) = (1 - alpha) CE(z, y) + alpha KL(p_A || softmax(z)),    L = l(z_S) + sum_k beta_k l(z_k),    beta_k = 1/n
 
 z_S: output of the converted network; z_k: outputs of the n hybrids (`hsnn_compiler.training.hybrids`); p_A: softmax
-of the output of the network before conversion. After arXiv 2503.16572.
+of the output of the network before conversion. After arXiv 2503.16572. How far rates are from the activations that they
+stand for, at the ends of blocks, may be added (ours).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.reference.float_executor import FloatExecutor
 from hsnn_compiler.training.fit import Step, fit
 from hsnn_compiler.training.history import History, Progress, Settings
-from hsnn_compiler.training.hybrids import RATE_SUFFIX, Hybrids, cosine
+from hsnn_compiler.training.hybrids import RATE_SUFFIX, Hybrids, mean_cosine
 from hsnn_compiler.training.losses import Distillation, right
 from hsnn_compiler.training.trainable import Trainable
 
@@ -39,6 +40,7 @@ def distill(
     rows: tuple[np.ndarray, np.ndarray],
     settings: Settings,
     *,
+    similarity: float = 0.0,
     checkpoint: Path | None = None,
     progress: Progress = lambda what, done, total: None,
     identity: str = "",
@@ -55,9 +57,10 @@ def distill(
         y: int64 [samples], or None.
         rows: samples to train on, and samples held out: the best state on these is kept, by the student's own loss.
         settings: of `fit`, as are the others.
+        similarity: weight of sum_k (1 - cos(r_k, a_k)) / n, of rates and the activations that they stand for.
     """
     executor = FloatExecutor(teacher, method="auto")
-    output = next(node.name for node in teacher.of_kind("Output"))
+    entry, output = (next(node.name for node in teacher.of_kind(kind)) for kind in ("Input", "Output"))
 
     def led(done: int, total: int) -> None:
         progress("distillation: outputs of the network before conversion", done, total)
@@ -75,6 +78,10 @@ def distill(
         step = own(outputs, y, z)
         found = hybrids.forward({end: outputs[end + RATE_SUFFIX] for end in branches}, output)
         led = [loss(hybrid, z, y) / len(found) for hybrid in found.values()]
+        if similarity:
+            with torch.no_grad():
+                _, analog = executor.signals({entry: x}, ends)
+            led += [similarity * (1 - mean_cosine(outputs[e + RATE_SUFFIX], analog[e])) / len(ends) for e in ends]
         return Step(step.loss + sum(led), step.right)
 
     def compare() -> dict[str, float]:
@@ -82,7 +89,7 @@ def distill(
         with torch.no_grad():
             done = [student.forward(part) for part in parts]
         rates = {end: torch.cat([outputs[end + RATE_SUFFIX] for outputs in done]).cpu() for end in ends}
-        return {COSINE + end: cosine(rates[end], activations[end]) for end in ends}
+        return {COSINE + end: float(mean_cosine(rates[end], activations[end])) for end in ends}
 
     arrays = (x, y, wanted)
     return fit(

@@ -131,6 +131,6 @@ def _by_channel(signal: Tensor) -> Tensor:
     return signal.flatten(2) if signal.ndim > 2 else signal.unsqueeze(2)
 
 
-def cosine(first: Tensor, second: Tensor) -> float:
+def mean_cosine(first: Tensor, second: Tensor) -> Tensor:
     """Mean over the samples of the cosine between two signals, [samples, ...] each; 0 where one of them is zero."""
-    return float(F.cosine_similarity(first.flatten(1), second.flatten(1)).mean())
+    return F.cosine_similarity(first.flatten(1), second.flatten(1)).mean()

@@ -104,11 +104,16 @@ def test_the_cosine_is_that_of_rates_and_activations(x: np.ndarray) -> None:
     before = converted(given)
     for block in ("r1", "r2"):
         spikes = FloatExecutor(before).run(held, [(block, "s")]).trace[block, "s"]
-        rate = (spikes.mean(1) * before[block].op.v_threshold).reshape(75, -1)
-        wanted = FloatExecutor(network()).run(held, [(block, "s")]).trace[block, "s"].reshape(75, -1)
-        norms = np.linalg.norm(rate, axis=1) * np.linalg.norm(wanted, axis=1)
-        found = (rate * wanted).sum(1) / np.maximum(norms, 1e-12)  # a silent sample counts as 0
-        assert logged[f"cosine {block}"] == pytest.approx(found.mean(), abs=1e-5)
+        wanted = FloatExecutor(network()).run(held, [(block, "s")]).trace[block, "s"]
+        found = mean_cosine(spikes.mean(1) * before[block].op.v_threshold, wanted)
+        assert logged[f"cosine {block}"] == pytest.approx(found, abs=1e-5)
+
+
+def mean_cosine(rate: np.ndarray, wanted: np.ndarray) -> float:
+    """A silent sample counts as 0."""
+    rate, wanted = rate.reshape(len(rate), -1), wanted.reshape(len(rate), -1)
+    norms = np.linalg.norm(rate, axis=1) * np.linalg.norm(wanted, axis=1)
+    return float(((rate * wanted).sum(1) / np.maximum(norms, 1e-12)).mean())
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -117,17 +122,21 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("branches", "ends"), [("all", ["r1", "r2"]), ("last", ["r2"]), ("none", [])])
-@pytest.mark.parametrize("labels", [True, False])
-def test_the_loss_is_the_formula(x: np.ndarray, branches: str, ends: list[str], labels: bool) -> None:
+@pytest.mark.parametrize(("labels", "similarity"), [(True, 0.0), (False, 0.0), (True, 0.7)])
+def test_the_loss_is_the_formula(
+    x: np.ndarray, branches: str, ends: list[str], labels: bool, similarity: float
+) -> None:
     """One batch holds everything, so that the loss of the first epoch is that before any change."""
     given = context(x, labels=labels)
-    result = trained(given, f"{{epochs=1,batch={SAMPLES},alpha=0.3,branches={branches}}}")
+    options = f"epochs=1,batch={SAMPLES},alpha=0.3,branches={branches},similarity={similarity}"
+    result = trained(given, f"{{{options}}}")
     before, teacher = converted(given), network()
     rows = np.sort(np.random.default_rng(0).permutation(SAMPLES)[30:])
     batch = x[:SAMPLES][rows]
     y = None if not labels else FloatExecutor(teacher).run(batch).predictions()
-    analog = FloatExecutor(teacher).run(batch, [(end, "s") for end in ends])
-    spiking = FloatExecutor(before).run(batch, [(end, "s") for end in ends])
+    blocks = [("r1", "s"), ("r2", "s")]
+    analog = FloatExecutor(teacher).run(batch, blocks)
+    spiking = FloatExecutor(before).run(batch, blocks)
     p = softmax(analog.output)
 
     def part(z: np.ndarray) -> float:
@@ -145,6 +154,9 @@ def test_the_loss_is_the_formula(x: np.ndarray, branches: str, ends: list[str], 
         given_on = torch.from_numpy((spread * normed + mean).astype(np.float32))
         z = FloatExecutor(tail(teacher, end)).evaluate({end: given_on})["y"]
         total += part(z.numpy()) / len(ends)
+    for block in blocks:  # also those that no hybrid ends at
+        rate = spiking.trace[block].mean(1) * before[block[0]].op.v_threshold
+        total += similarity * (1 - mean_cosine(rate, analog.trace[block])) / len(blocks)
     assert result.tables[0].to_dicts()["rows"][1]["loss"] == pytest.approx(total, rel=1e-3)
 
 
@@ -226,3 +238,9 @@ def test_the_compiler_trains_and_reports(x: np.ndarray) -> None:
     stage = next(stage for stage in tuned.stages if stage.name.startswith("distill"))
     assert stage.contract == "lossy"
     assert len(stage.tables[0].rows) == 6
+
+
+def test_rates_come_closer_to_the_activations(x: np.ndarray) -> None:
+    rows = trained(context(x), "{epochs=4,held_out=0.25}").tables[0].to_dicts()["rows"]
+    for block in ("cosine r1", "cosine r2"):
+        assert rows[-1][block] > rows[0][block] + 0.005

@@ -12,7 +12,7 @@ from hsnn_compiler.ir.ops import ReLU
 from hsnn_compiler.ir.spec import verify
 from hsnn_compiler.reference.float_executor import FloatExecutor
 from hsnn_compiler.training.blocks import cut_points
-from hsnn_compiler.training.hybrids import RATE_SUFFIX, Hybrids, Projection, cosine, tail, with_rates
+from hsnn_compiler.training.hybrids import RATE_SUFFIX, Hybrids, Projection, mean_cosine, tail, with_rates
 
 CONVERT = "partition,convert-activations,calibrate-thresholds{method=mse,correct=none}"
 
@@ -139,5 +139,5 @@ def test_cosine_is_that_of_each_sample_averaged() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 6, 3, 4))
     wanted = np.mean([(p * q).sum() / np.linalg.norm(p) / np.linalg.norm(q) for p, q in zip(a, b, strict=True)])
-    assert cosine(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(wanted)
-    assert cosine(torch.from_numpy(a), torch.from_numpy(7 * a)) == pytest.approx(1)
+    assert float(mean_cosine(torch.from_numpy(a), torch.from_numpy(b))) == pytest.approx(wanted)
+    assert float(mean_cosine(torch.from_numpy(a), torch.from_numpy(7 * a))) == pytest.approx(1)
