@@ -86,12 +86,14 @@ def causes(captured: Graph, stages: list[Stage], outcomes: list[Outcome], option
         options: the program's, as in its manifest: what was asked for per layer.
     """
     found: list[Cause] = []
+    can_subtract = "fit-neurons" not in options.get("pipeline", "")  # it refuses this reset
     lossy = [i for i, stage in enumerate(stages) if stage.contract == LOSSY]
     if lossy:
         stage, outcome = stages[lossy[-1]], outcomes[lossy[-1]]
         for name in stage.scales:
             if name in outcome.layers:
-                found += _of_rates(stage, name, outcome.layers[name], options.get("layers", {}).get(name, {}))
+                chosen = options.get("layers", {}).get(name, {})
+                found += _of_rates(stage, name, outcome.layers[name], chosen, can_subtract)
     for before, stage, outcome in zip(stages, stages[1:], outcomes[1:], strict=False):
         if stage.integers and not before.integers:
             found += _of_integers(stage, outcome)
@@ -105,7 +107,7 @@ def causes(captured: Graph, stages: list[Stage], outcomes: list[Outcome], option
 # -- thresholds, steps, resets -----------------------------------------------------------------
 
 
-def _of_rates(stage: Stage, name: str, layer: Layer, chosen: dict[str, str]) -> Iterator[Cause]:
+def _of_rates(stage: Stage, name: str, layer: Layer, chosen: dict[str, str], can_subtract: bool) -> Iterator[Cause]:
     steps, rounding = layer.steps or 1, layer.rounding or 0.0
     high, clipping = layer.headroom() or 0.0, layer.clipping or 0.0
     where = (name, name, stage.name)
@@ -142,7 +144,9 @@ def _of_rates(stage: Stage, name: str, layer: Layer, chosen: dict[str, str]) -> 
             f"reset to zero drops what exceeds the threshold: error {error:.1%} where reset by subtraction could have"
         )
         what += f" {rounding:.1%}{kept}"
-        way = Change("--reset subtract", reset="subtract")
+        way = Change(f"--timesteps {2 * steps}", timesteps=2 * steps)
+        if can_subtract:
+            way = Change("--reset subtract", reset="subtract")
         yield Cause(*where, "reset to zero", what, error - rounding, way.text, (way,))
 
 
