@@ -34,7 +34,7 @@ import numpy as np
 
 from hsnn_compiler import __version__
 from hsnn_compiler.diagnostics import Finding, HsnnError, Source, refuse
-from hsnn_compiler.families import PACKAGES, SPINNAKER, read_mapping
+from hsnn_compiler.families import LOIHI, PACKAGES, read_mapping
 from hsnn_compiler.ir import storage
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.infer import infer_types
@@ -209,9 +209,9 @@ def _manifest(program: Program, files: dict[str, str | None]) -> dict[str, Any]:
 def _chips(program: Program) -> list[list[dict[str, Any]]] | None:
     """What is on each chip of the target; None where a pipeline without `place` left more than it holds.
 
-    None for SpiNNaker, too: what goes where on a board is sPyNNaker's choice.
+    None for SpiNNaker, too: what goes where is its own tools' choice.
     """
-    if program.family == SPINNAKER:
+    if program.family != LOIHI:
         return None
     from hsnn_compiler.passes.place import fit
     from hsnn_compiler.passes.usage import usages

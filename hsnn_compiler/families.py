@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hsnn_compiler.backends.spinnaker.mapping import MappedNetlist
+    from hsnn_compiler.backends.spinnaker2.executor import Spinnaker2Executor
     from hsnn_compiler.ir.graph import Graph
     from hsnn_compiler.reference.batches import Inputs
     from hsnn_compiler.reference.float_executor import FloatExecutor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hsnn_compiler.reference.result import Record, Result
     from hsnn_compiler.report.table import Table
 
-LOIHI, SPINNAKER = "loihi2", "spinnaker"
+LOIHI, SPINNAKER, SPINNAKER2 = "loihi2", "spinnaker", "spinnaker2"
 
 COUNTED_BACKENDS = ("reference", "float")
 """The reference executors, which count what an inference costs."""
@@ -31,13 +32,14 @@ COUNTED_BACKENDS = ("reference", "float")
 RUNNERS: dict[str, tuple[str, ...]] = {
     LOIHI: ("lava",),
     SPINNAKER: ("nest", "spinnaker-fixed", "spinnaker-float", "spinnaker"),
+    SPINNAKER2: (),
 }
 """What else runs a program, by family."""
 
-MAPPING_PASSES = ("quantise", "fit-neurons")
+MAPPING_PASSES = ("quantise", "fit-neurons", "quantise-int8")
 """Passes with which the chip's own arithmetic begins; ``backend="float"`` runs the graph in front of them."""
 
-PACKAGES = {LOIHI: ("lava-nc",), SPINNAKER: ("sPyNNaker", "PyNN", "nest-simulator")}
+PACKAGES = {LOIHI: ("lava-nc",), SPINNAKER: ("sPyNNaker", "PyNN", "nest-simulator"), SPINNAKER2: ()}
 """Distributions whose version a manifest names."""
 
 
@@ -64,6 +66,10 @@ def check(graph: Graph, target: str) -> list[Finding]:
         from hsnn_compiler.backends.spinnaker import emit as spinnaker
 
         return [] if missing_properties(graph, SPINNAKER) else spinnaker.check(graph, load_target(target))
+    if family_of(target) == SPINNAKER2:
+        from hsnn_compiler.backends.spinnaker2 import emit as spinnaker2
+
+        return [] if missing_properties(graph, SPINNAKER2) else spinnaker2.check(graph)
     from hsnn_compiler.backends.lava import emit as lava
 
     return lava.check(graph)
@@ -83,6 +89,11 @@ def emit(graph: Graph, target: str, folder: Path, version: str, example: np.ndar
         from hsnn_compiler.backends.spinnaker import emit as spinnaker
 
         spinnaker.emit(graph, folder, f"{graph.name} on SpiNNaker, written by hsnn-compiler {version}.", example)
+        return
+    if family_of(target) == SPINNAKER2:
+        from hsnn_compiler.backends.spinnaker2 import emit as spinnaker2
+
+        spinnaker2.emit(graph, folder, f"{graph.name} on SpiNNaker 2, written by hsnn-compiler {version}.", example)
         return
     from hsnn_compiler.backends.lava import emit as lava
 
@@ -127,8 +138,12 @@ def mapping_tables(mapped: MappedNetlist | None, target: str) -> list[Table]:
     return mapping_tables.mapping_tables(mapped, load_target(target))
 
 
-def reference(graph: Graph, family: str) -> LoihiExecutor | FloatExecutor:
-    """What ``backend="reference"`` runs: Loihi's integers; for SpiNNaker, real numbers in float64."""
+def reference(graph: Graph, family: str) -> LoihiExecutor | FloatExecutor | Spinnaker2Executor:
+    """What ``backend="reference"`` runs: the chip's integers; for SpiNNaker 1, real numbers in float64."""
+    if family == SPINNAKER2:
+        from hsnn_compiler.backends.spinnaker2.executor import Spinnaker2Executor
+
+        return Spinnaker2Executor(graph)
     if family == SPINNAKER:
         import torch
 

@@ -36,8 +36,8 @@ class Options:
         pipeline: pipeline text; empty for the target's own.
         layers: ``{layer: {key: value}}``, see ``hsnn-compile passes`` for the keys.
         reset: reset of converted activations, ``subtract`` or ``zero`` (native on Loihi 2, and all there is on
-            SpiNNaker); ``force-zero``, SpiNNaker only: of the model's own neurons that subtract, too, which is lossy.
-            Empty for the target's own choice: ``zero`` on SpiNNaker, ``subtract`` on Loihi 2.
+            SpiNNaker 1); ``force-zero``, SpiNNaker 1 only: of the model's own neurons that subtract, too, which loses.
+            Empty for the target's own choice: ``zero`` on SpiNNaker 1, else ``subtract``.
         coding: what spikes of converted activations mean: ``rate``, or ``ttfs``, one spike whose time counts.
         max_spikes: most spikes of one step of converted activations, 1 to 255; more than 1 go as one graded spike.
         encode: how an analog input reaches the chip: ``current``, a bias current (the first weight layer is on the

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from hsnn_compiler.backends.spinnaker.mapping import MappedNetlist
+    from hsnn_compiler.backends.spinnaker2.executor import Spinnaker2Executor
     from hsnn_compiler.choice import Choice
     from hsnn_compiler.costs import Costs
     from hsnn_compiler.reference.batches import Inputs
@@ -108,7 +109,11 @@ class Program:
 
         missing = families.missing_properties(self.graph, self.family)
         if missing:
-            ends = {families.LOIHI: "quantise and schedule", families.SPINNAKER: "fit-neurons and schedule-turns"}
+            ends = {
+                families.LOIHI: "quantise and schedule",
+                families.SPINNAKER: "fit-neurons and schedule-turns",
+                families.SPINNAKER2: "fit-lif, quantise-int8 and schedule-turns",
+            }
             raise refuse(
                 "E0206",
                 f"the pipeline ended with a graph that is not {' and '.join(missing)}",
@@ -152,7 +157,7 @@ class Program:
                 ``lava`` (the emitted processes on Lava's CPU backend; needs a saved bundle); for SpiNNaker,
                 ``reference`` (the chip's neurons in real numbers, batched), ``nest`` (the netlist on NEST),
                 ``spinnaker-fixed`` (the chip's fixed point, emulated), ``spinnaker-float`` (the netlist in float64) or
-                ``spinnaker`` (a board).
+                ``spinnaker`` (a board). SpiNNaker 2 has ``reference`` (its int8 weights and float32) and ``float``.
             record: populations, or (population, ``s`` | ``u`` | ``v``), to keep traces of.
             batch_size: samples at a time; bounds the memory.
             deadline_s: Lava, NEST and boards only, seconds after which the run is ended.
@@ -206,7 +211,7 @@ class Program:
         run = self._executor(backend).run
         return run_counted(graph, x, lambda part, also, bar: run(part, also, batch_size, bar), signals, progress)
 
-    def _executor(self, backend: str) -> LoihiExecutor | FloatExecutor:
+    def _executor(self, backend: str) -> LoihiExecutor | FloatExecutor | Spinnaker2Executor:
         if backend == "float":
             from hsnn_compiler.reference.float_executor import FloatExecutor
 

@@ -41,11 +41,25 @@ SPINNAKER_PASSES: dict[str, str] = {
 }
 """Passes that only SpiNNaker has."""
 
+SPINNAKER2_PASSES: dict[str, str] = {
+    "fit-lif": "spinnaker2.neurons:FitLif",
+    "quantise-int8": "spinnaker2.int8:QuantiseInt8",
+    "fit-chip": "spinnaker2.chip:FitChip",
+}
+"""Passes that only SpiNNaker 2 has."""
+
+MORE_PASSES = {**SPINNAKER_PASSES, **SPINNAKER2_PASSES}
+"""Passes that Loihi 2's pipeline has not."""
+
 _SHARED = list(PASSES)[: list(PASSES).index("insert-readout")]
 PIPELINES: dict[str, tuple[str, ...]] = {
     "loihi2": tuple(PASSES),
     "spinnaker": (
         *_SHARED, "read-on-host", "lower-connections", "turn-values", "fit-neurons", "schedule-turns", "fit-board",
+    ),
+    "spinnaker2": (
+        *_SHARED, "read-on-host", "lower-connections", "turn-values", "fit-lif", "quantise-int8", "schedule-turns",
+        "fit-chip",
     ),
 }  # fmt: skip
 """The default pipeline of each family of targets."""
@@ -53,6 +67,6 @@ PIPELINES: dict[str, tuple[str, ...]] = {
 
 def load_pass(name: str) -> type[Pass]:
     """The class of a pass. KeyError if there is none of that name."""
-    module, _, cls = {**PASSES, **SPINNAKER_PASSES}[name].partition(":")
+    module, _, cls = {**PASSES, **MORE_PASSES}[name].partition(":")
     found: type[Pass] = getattr(importlib.import_module(f"hsnn_compiler.passes.{module}"), cls)
     return found

@@ -49,7 +49,7 @@ class Distill(Pass):
     blocks: str = ""
     branches: str = "all"
     alpha: float = 0.5
-    similarity: float = 1.0
+    similarity: float = 0.3
     train: str = "weight+bias"
     optimiser: str = "adam"
     rate: float = 0.0

@@ -18,7 +18,7 @@ from hsnn_compiler.ir.infer import infer_types
 from hsnn_compiler.ir.spec import verify
 from hsnn_compiler.passes.base import Pass, PassContext, PassResult
 from hsnn_compiler.passes.properties import PROPERTIES
-from hsnn_compiler.registry import PASSES, PIPELINES, SPINNAKER_PASSES, load_pass
+from hsnn_compiler.registry import MORE_PASSES, PASSES, PIPELINES, load_pass
 
 DEFAULT_PIPELINE = ",".join(PASSES)
 """Of Loihi 2."""
@@ -54,8 +54,8 @@ def parse_pipeline(text: str) -> list[Pass]:
             )
         position = match.end()
         name, options = match.group(1), match.group(2) or ""
-        if name not in PASSES and name not in SPINNAKER_PASSES:
-            known = ", ".join((*PASSES, *SPINNAKER_PASSES))
+        if name not in PASSES and name not in MORE_PASSES:
+            known = ", ".join((*PASSES, *MORE_PASSES))
             findings.append(Finding("E0212", f"no pass named {name!r}", supported=known))
             continue
         cls = load_pass(name)

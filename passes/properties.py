@@ -11,6 +11,10 @@ from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.ops import ACTIVATIONS
 from hsnn_compiler.ir.stages import is_host
 from hsnn_compiler.ir.types import Coding
+from hsnn_compiler.reference.spinnaker2_cells import input_scale, integers, synapses
+
+ROUNDED = 1e-6
+"""A weight that is so close to a whole number of steps counts as one."""
 
 
 def _typed(graph: Graph) -> bool:
@@ -82,6 +86,32 @@ def _pynn_neurons(graph: Graph) -> bool:
     )
 
 
+def _lif_neurons(graph: Graph) -> bool:
+    """Every population on the chip is one that py-spinnaker2's LIF neurons can be: reset by subtraction or to zero."""
+    steps = [discretize(node.op, node.dynamics) for node in graph if node.on_chip and node.dynamics is not None]
+    others = [node for node in graph if node.on_chip and node.is_population and node.dynamics is None]
+    return not others and all(
+        step.is_basic
+        and step.current_decay is None
+        and step.reset in (("none",) if step.threshold is None else ("zero", "subtract"))
+        and bool(np.all((step.decay >= 0) & (step.decay <= 1)) and np.all(step.gain > 0))
+        for step in steps
+    )
+
+
+def _int8_weights(graph: Graph) -> bool:
+    """Every weight on the chip is a whole number of its neuron's steps."""
+    for node in graph:
+        if node.on_chip and node.is_population:
+            scale = input_scale(graph, node)
+            for feed in synapses(graph, node):
+                rows = np.broadcast_to(scale.reshape(-1), len(feed.op.weight))
+                steps = feed.op.weight * rows.reshape(-1, *[1] * (feed.op.weight.ndim - 1))
+                if np.abs(steps - integers(feed.op, scale)).max(initial=0) > ROUNDED:
+                    return False
+    return True
+
+
 def _scheduled(graph: Graph) -> bool:
     return _placed(graph) and all(node.schedule is not None for node in graph if node.on_chip and ends_synapses(node))
 
@@ -96,11 +126,17 @@ PROPERTIES: dict[str, Callable[[Graph], bool]] = {
     "single-source": _single_source,
     "quantised": _quantised,
     "pynn-neurons": _pynn_neurons,
+    "lif-neurons": _lif_neurons,
+    "int8-weights": _int8_weights,
     "scheduled": _scheduled,
 }
 
 COMPLETE = ("placed", "timed", "quantised", "scheduled")
 """What a graph must be to be emitted for Loihi 2."""
 
-COMPLETE_FOR = {"loihi2": COMPLETE, "spinnaker": ("placed", "timed", "pynn-neurons", "scheduled")}
+COMPLETE_FOR = {
+    "loihi2": COMPLETE,
+    "spinnaker": ("placed", "timed", "pynn-neurons", "scheduled"),
+    "spinnaker2": ("placed", "timed", "lif-neurons", "int8-weights", "scheduled"),
+}
 """What a graph must be to be emitted, by family of targets."""

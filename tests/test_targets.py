@@ -48,7 +48,8 @@ def test_the_chips_of_hala_point_add_up_to_the_published_totals() -> None:
 def test_relatives_begin_with_the_smallest() -> None:
     for name in LOIHIS:
         assert [target.name for target in relatives(load_target(name))] == LOIHIS
-    assert [target.name for target in relatives(load_target("spinnaker"))] == ["spinnaker"]
+    for alone in ("spinnaker", "spinnaker2"):
+        assert [target.name for target in relatives(load_target(alone))] == [alone]
 
 
 def test_ops_run_on_a_board_as_on_its_chip() -> None:
@@ -64,6 +65,13 @@ def test_spinnaker_has_a_column_of_its_own() -> None:
     assert {runs_on(kind, "spinnaker").partition(":")[0].partition(" ")[0].rstrip(",") for kind in SPEC} == {
         "native", "emulated", "folded", "host", "refused"
     }  # fmt: skip
+
+
+def test_spinnaker_2_resets_both_ways() -> None:
+    for kind in ("IF", "LIF"):
+        assert runs_on(kind, "spinnaker2").startswith("native: reset by subtraction or to zero")
+    assert runs_on("CubaLIF", "spinnaker2").startswith("refused")
+    assert runs_on("Softmax", "spinnaker2") == "host"
 
 
 def test_a_name_that_is_none_lists_all() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from hsnn_compiler.backends.spinnaker.hosts import stages_of
 from hsnn_compiler.backends.spinnaker.netlist import Netlist, Population, Projection, Turn
 from hsnn_compiler.backends.spinnaker.synapses import synapses_of
-from hsnn_compiler.ir.dynamics import StepCoefficients, discretize
+from hsnn_compiler.ir.dynamics import StepCoefficients, discretize, per_neuron
 from hsnn_compiler.ir.graph import Graph, Node
 from hsnn_compiler.ir.ops import bias_of
 from hsnn_compiler.ir.stages import depths, host_stages, is_host, stages
@@ -20,7 +20,7 @@ LARGEST_START = 2.0**14
 """A potential to begin with that is larger is given by a spike instead: s16.15 ends at 2^16."""
 
 
-def lower(graph: Graph) -> Netlist:
+def lower(graph: Graph, builder: type[TurnBuilder] | None = None) -> Netlist:
     """The netlist of a graph that went through the passes for SpiNNaker.
 
     A bias at depth 0 is a constant current. Deeper, it would act before the window begins, so a clock sends it. A
@@ -30,12 +30,13 @@ def lower(graph: Graph) -> Netlist:
     Args:
         graph: neurons and synapses on the chip, scheduled; each population with a step of
             `hsnn_compiler.passes.spinnaker.neurons`.
+        builder: what puts turns together, where it is not SpiNNaker 1's.
     """
     steps = graph.timesteps or 1
     stage = stages(graph)
     populations = [node for node in graph.topological() if node.on_chip and node.is_population]
     turns = [
-        _Turn(graph, number, depths(graph, stage, steps)[number]).build(
+        (builder or TurnBuilder)(graph, number, depths(graph, stage, steps)[number]).build(
             [node for node in populations if stage[node.name] == number]
         )
         for number in sorted({stage[node.name] for node in populations})
@@ -52,7 +53,7 @@ def lower(graph: Graph) -> Netlist:
     )
 
 
-class _Turn:
+class TurnBuilder:
     """One turn of the chip as it is put together.
 
     Args:
@@ -70,17 +71,18 @@ class _Turn:
     def build(self, nodes: Iterable[Node]) -> Turn:
         """The turn with these populations."""
         for node in nodes:
-            self._population(node)
+            self.add_population(node)
         last = max(population.depth for population in self.populations.values()) + self.steps
         return Turn(self.number, last, self.populations, self.projections)
 
-    def _population(self, node: Node) -> None:
+    def add_population(self, node: Node) -> None:
+        """Add a population, the synapses into it, and the sources that they begin at."""
         graph = self.graph
         assert node.dynamics is not None
         assert node.schedule is not None
         depth = node.schedule.depth - self.begins
         step = discretize(node.op, node.dynamics)
-        gain, bias, beta, start = (_per_neuron(a, node) for a in (step.gain, step.leak, step.decay, step.v_init))
+        gain, bias, beta, start = (per_neuron(a, node.shape) for a in (step.gain, step.leak, step.decay, step.v_init))
         presented = ""
         synapses = [source for source in graph.predecessors(node.name) if source.is_synapse]
         for source in graph.predecessors(node.name):
@@ -89,10 +91,10 @@ class _Turn:
                 if constant is not None:
                     image = source.kind.startswith("Conv")  # [channels, ...]; a matrix acts on the last axis
                     own = np.reshape(constant, (-1, *[1] * (len(node.shape) - 1))) if image else constant
-                    bias = bias + gain * _per_neuron(own, node)
+                    bias = bias + gain * per_neuron(own, node.shape)
             else:
                 presented = graph.predecessors(source.name)[0].name
-        for source in map(self._sender, synapses):
+        for source in map(self.sender, synapses):
             if is_host(source):
                 self.populations.setdefault(source.name, Population(source.name, "source", source.shape))
         begin = bias if depth == 0 else np.zeros_like(bias)
@@ -110,7 +112,7 @@ class _Turn:
             origin=node.source.module,
         )
         for synapse in synapses:
-            sender = self._sender(synapse)
+            sender = self.sender(synapse)
             pre, post, weight = synapses_of(synapse.op, graph.predecessors(synapse.name)[0].shape)
             delay = depth - self.populations[sender.name].depth
             weight = weight * gain[post]
@@ -119,7 +121,7 @@ class _Turn:
             self._generate("clock", node.name, bias, depth)
             self._generate("start", node.name, kick, depth)
 
-    def _sender(self, synapse: Node) -> Node:
+    def sender(self, synapse: Node) -> Node:
         """What a synapse op gets its spikes from: a population or a node of the host, perhaps behind a Flatten."""
         source = self.graph.predecessors(synapse.name)[0]
         while source.on_chip and source.kind == "Flatten":
@@ -147,7 +149,7 @@ def _threshold(step: StepCoefficients, node: Node) -> np.ndarray | None:
     """V >= threshold is the test: where the model fires only above it, the next number."""
     if step.threshold is None:
         return None
-    threshold = _per_neuron(step.threshold, node)
+    threshold = per_neuron(step.threshold, node.shape)
     return threshold if step.inclusive else np.nextafter(threshold, np.inf)
 
 
@@ -163,10 +165,3 @@ def _start(
     limit = np.full_like(start, LARGEST_START) if threshold is None else np.minimum(threshold, LARGEST_START)
     fits = (before < limit) & (before > -LARGEST_START)
     return np.where(fits, before, nothing), np.where(fits, nothing, beta * start)
-
-
-def _per_neuron(array: np.ndarray, node: Node) -> np.ndarray:
-    """float64 [size] of what broadcasts against a population."""
-    array = np.asarray(array, np.float64)
-    array = array.reshape(()) if array.size == 1 else array
-    return np.ascontiguousarray(np.broadcast_to(array, node.shape)).reshape(-1)

@@ -54,7 +54,7 @@ class _Writer:
         delays = [part.delay for turn in netlist.turns for part in turn.projections.values()]
         lines: list[str] = []
         for turn in netlist.turns:
-            lines += ["", f"def turn{turn.number}(net):", f'    """{_summary(turn)}"""', *self._turn(turn), ""]
+            lines += ["", f"def turn{turn.number}(net):", f'    """{summary(turn)}"""', *self._turn(turn), ""]
         lines += ["", "TURNS = ["]
         for turn in netlist.turns:
             read = {
@@ -118,7 +118,8 @@ def _source(population: Population) -> list[str]:
     return [f"    # {population.name}: {what} of a window", f"    net.spikes({population.name!r}, {every}{depth})"]
 
 
-def _summary(turn: Turn) -> str:
+def summary(turn: Turn) -> str:
+    """What a turn holds, in a line."""
     sizes: Mapping[str, int] = {part.name: part.size for part in turn.populations.values() if part.is_neural}
     synapses = sum(len(part.pre) for part in turn.projections.values())
     return f"{sum(sizes.values()):,} neurons in {len(sizes)} populations, {synapses:,} synapses."

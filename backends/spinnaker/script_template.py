@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+SIMULATORS = ["nest", "spinnaker"]
 TIMESTEPS = {timesteps}
 NETLIST = json.loads((HERE / "netlist.json").read_text())
 ARRAYS = np.load(HERE / "arrays.npz")
@@ -135,7 +136,7 @@ def run_sample(simulator, inputs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--simulator", choices=["nest", "spinnaker"], required=True)
+    parser.add_argument("--simulator", choices=SIMULATORS, required=True)
     parser.add_argument("--data", type=Path, default=HERE / "example.npz", help="inputs, .npz with x or one array each")
     parser.add_argument("--samples", type=int, help="only so many, from the first on")
     parser.add_argument("--out", type=Path, help="write the results here, .npz")

@@ -131,9 +131,9 @@ def compile_options(function: F) -> F:
             click.option(
                 "--reset",
                 type=click.Choice(["subtract", "zero", "force-zero"]),
-                help="Reset of converted activations: subtract is more accurate, and the default on Loihi 2; zero is "
-                "native there, and all there is on SpiNNaker. force-zero, SpiNNaker only: neurons of the model that "
-                "subtract reset to zero, too; what that costs is measured.",
+                help="Reset of converted activations: subtract is more accurate, and the default but on SpiNNaker 1; "
+                "zero is native on Loihi 2, and all there is on SpiNNaker 1. force-zero, there only: neurons of the "
+                "model that subtract reset to zero, too; what that costs is measured.",
             ),
             click.option(
                 "--coding",

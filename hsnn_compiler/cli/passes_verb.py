@@ -15,10 +15,11 @@ import click
 def command(name: str | None, as_json: bool) -> None:
     """List passes in the order of the default pipeline; with NAME, what one computes, with its equation."""
     from hsnn_compiler.diagnostics import refuse
-    from hsnn_compiler.registry import PASSES, load_pass
+    from hsnn_compiler.registry import MORE_PASSES, PASSES, load_pass
 
-    if name is not None and name not in PASSES:
-        raise refuse("E0212", f"no pass named {name!r}", supported=", ".join(PASSES))
+    known = {**PASSES, **MORE_PASSES}
+    if name is not None and name not in known:
+        raise refuse("E0212", f"no pass named {name!r}", supported=", ".join(known))
     classes = [load_pass(item) for item in ([name] if name else PASSES)]
     options = [{field.name: field.default for field in dataclasses.fields(cls)} for cls in classes]
     if as_json:

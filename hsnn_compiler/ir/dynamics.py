@@ -252,6 +252,13 @@ def delay_steps(op: Any, dynamics: Dynamics) -> np.ndarray:
     return np.rint(np.asarray(op.delay, np.float64) / dynamics.dt).astype(np.int64)
 
 
+def per_neuron(array: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """float64 [size] of what broadcasts against a population of a shape."""
+    array = np.asarray(array, np.float64)
+    array = array.reshape(()) if array.size == 1 else array
+    return np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(-1)
+
+
 def _decay(tau: np.ndarray, dynamics: Dynamics) -> tuple[np.ndarray, np.ndarray]:
     """Per-step decay and the fraction by which the input acts."""
     if dynamics.integrator == "exact":

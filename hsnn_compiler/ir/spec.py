@@ -64,6 +64,19 @@ SPINNAKER: dict[str, str] = {
 """How SpiNNaker runs an op, where that is not as on Loihi 2: there, too, the network's linear ops are synapses."""
 
 
+SPINNAKER2: dict[str, str] = {
+    **SPINNAKER,
+    "Encode": "native: direct coding is i_offset; others are spikes of a spike_list",
+    "CubaLIF": "refused: lif_curr_exp_no_delay is not used",
+    "CubaLI": "refused: lif_curr_exp_no_delay is not used",
+    "Conv2d": "native: lif_conv2d, or a list of synapses",
+    "IF": "native: reset by subtraction or to zero; refused with graded spikes, refractory steps",
+    "LIF": "native: reset by subtraction or to zero; refused with graded spikes, refractory steps",
+}
+"""How SpiNNaker 2 runs an op, where that is not as on Loihi 2."""
+COLUMNS = {"spinnaker": SPINNAKER, "spinnaker2": SPINNAKER2}
+
+
 SPIKING = "native with reset to zero; emulated with soft reset or graded spikes: needs custom microcode"
 ONE, SOME, NONE = (1, 1), (1, None), (0, 0)
 
@@ -255,7 +268,7 @@ CHECKS: tuple[Callable[[Graph, Node], str], ...] = (
 def runs_on(kind: str, family: str) -> str:
     """How chips of a family (``Target.family``) run an op, alone or several on a board: the table's last column."""
     column = SPEC[kind].targets
-    return SPINNAKER.get(kind, column["loihi2"]) if family == "spinnaker" else column.get(family, "host")
+    return COLUMNS[family].get(kind, column["loihi2"]) if family in COLUMNS else column.get(family, "host")
 
 
 def table(family: str = "loihi2") -> list[tuple[str, str, str, str]]:

@@ -14,6 +14,7 @@ from hsnn_compiler.passes.chips import Layout
 from hsnn_compiler.passes.place import fit
 from hsnn_compiler.passes.usage import Usage, totals, usages
 from hsnn_compiler.report.spinnaker import spinnaker_tables
+from hsnn_compiler.report.spinnaker2 import spinnaker2_tables
 from hsnn_compiler.report.sweep_table import choice_table
 from hsnn_compiler.report.table import Cell, Table
 from hsnn_compiler.targets import Target, load_target
@@ -54,6 +55,14 @@ def sections(program: Program) -> list[Table]:
             *spinnaker_tables(program.graph, target),
             *families.mapping_tables(program.mapping, program.target),
         ]
+    if program.family == families.SPINNAKER2:
+        return [
+            *([] if program.choice is None else [choice_table(program.choice, target)]),
+            placement(program.graph, microcode=False),
+            passes(program),
+            *(table for stage in program.stages for table in stage.tables),
+            *spinnaker2_tables(program.graph, target),
+        ]
     used = usages(program.graph, target)
     layout = fit(program.graph, used, target)[0] if target.chips > 1 else None
     return [
@@ -71,8 +80,8 @@ def sections(program: Program) -> list[Table]:
     ]
 
 
-def placement(graph: Graph) -> Table:
-    """Where every node runs, and why."""
+def placement(graph: Graph, microcode: bool = True) -> Table:
+    """Where every node runs, and why; `microcode`: whether resets by subtraction need some of one's own."""
     rows: list[tuple[Cell, ...]] = [
         (
             node.name,
@@ -86,7 +95,7 @@ def placement(graph: Graph) -> Table:
         if node.kind not in ("Input", "Output")
     ]
     soft = {n.kind for n in graph if n.on_chip and n.dynamics is not None and n.dynamics.reset == "subtract"}
-    notes = ((SOFT_RESET,) if soft else ()) + ((RESET_ZERO,) if "IF" in soft else ())
+    notes = ((SOFT_RESET,) if soft else ()) + ((RESET_ZERO,) if "IF" in soft else ()) if microcode else ()
     notes += (GRADED,) if any(n.on_chip and n.is_spiking and not fires_once(n) for n in graph) else ()
     return Table("Host and chip", ("node", "op", "shape", "carries", "where", "why"), rows, notes)
 

@@ -29,8 +29,8 @@ def neurons(graph: Graph) -> Table:
         if node.on_chip and node.is_neuron and node.dynamics is not None and node.schedule is not None:
             step = discretize(node.op, node.dynamics)
             test = ">=" if step.inclusive else ">"
-            threshold = "never fires" if step.threshold is None else f"V {test} {_span(step.threshold)}"
-            rows.append((node.name, node.schedule.depth, _span(step.decay), threshold, _span(step.v_init)))
+            threshold = "never fires" if step.threshold is None else f"V {test} {span(step.threshold)}"
+            rows.append((node.name, node.schedule.depth, span(step.decay), threshold, span(step.v_init)))
     return Table("Neurons", ("population", "depth", "beta", "fires", "V at start"), rows, (FIXED,) if rows else ())
 
 
@@ -54,7 +54,7 @@ def board(graph: Graph, target: Target) -> Table:
     return Table(f"Against {target.title}", ("turn", "what", "used", "limit", "%"), rows, (note,))
 
 
-def _span(array: np.ndarray) -> str:
+def span(array: np.ndarray) -> str:
     """The value, or the smallest and the largest."""
     low, high = float(array.min()), float(array.max())
     return f"{low:.6g}" if low == high else f"{low:.6g}..{high:.6g}"

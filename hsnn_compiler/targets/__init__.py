@@ -17,7 +17,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TARGETS = ("loihi2", "loihi2-kapoho-point", "loihi2-hala-point", "spinnaker")
+TARGETS = ("loihi2", "loihi2-kapoho-point", "loihi2-hala-point", "spinnaker", "spinnaker2")
 SECTIONS = ("system", "formats", "chip", "core", "energy", "time", "link")
 
 

@@ -82,7 +82,7 @@ def needs(graph: Graph, target: Target) -> list[Need]:
             continue
         turn = number[node.name]
         feeds = [source for source in graph.predecessors(node.name) if source.is_synapse]
-        for source in (_sender(graph, feed) for feed in feeds):
+        for source in (sender(graph, feed) for feed in feeds):
             if is_host(source) and (source.name, turn) not in seen:
                 seen.add((source.name, turn))
                 found.append(_need(source, turn, "spikes from the host", 0, target))
@@ -110,7 +110,8 @@ def _need(node: Node, turn: int, kind: str, synapses: int, target: Target) -> Ne
     return Need(node.name, turn, kind, node.type.size, synapses, cores)
 
 
-def _sender(graph: Graph, synapse: Node) -> Node:
+def sender(graph: Graph, synapse: Node) -> Node:
+    """What a synapse op gets its spikes from, perhaps behind a Flatten."""
     source = graph.predecessors(synapse.name)[0]
     while source.on_chip and source.kind == "Flatten":
         source = graph.predecessors(source.name)[0]

@@ -16,7 +16,7 @@ ON_HOST = "--layer {name}:place=host runs these neurons on the host; --target lo
 MOST_LEAK_FREE = 2.0**-12
 """A potential that loses a smaller share per step counts as one that loses nothing, see `LeakIntegrators`."""
 
-_NO_STEP = {
+NO_STEP = {
     "FirstSpike": "neurons that fire once (time to first spike)",
     "SigmaDelta": "sigma-delta neurons",
     "DeltaEncoder": "delta encoders",
@@ -39,23 +39,30 @@ def refusals(graph: Graph) -> list[Finding]:
 
 def _wrong(graph: Graph, node: Node) -> Iterator[tuple[str, str, str, str]]:
     on_host = ON_HOST.format(name=node.name)
-    if node.kind in _NO_STEP:
+    if node.kind in NO_STEP:
         way_out = "--encode current or host" if node.kind in ("Collect", "FirstSpike") else on_host
-        yield "E0511", _NO_STEP[node.kind], SUPPORTED, way_out
+        yield "E0511", NO_STEP[node.kind], SUPPORTED, way_out
     if node.is_neuron and node.dynamics is not None:
         step = discretize(node.op, node.dynamics)
         if step.threshold is not None and step.reset == "subtract":
             text = "reset by subtraction, which stock SpiNNaker neurons do not have"
             yield "E0510", text, "reset to zero", _softer(node)
-        for text in _odd(node, step):
+        for text in odd_steps(node, step):
             yield "E0511", text, SUPPORTED, on_host
-    if node.is_synapse or node.is_population:
-        for edge in graph.in_edges(node.name):
-            source = graph[edge.src]
-            if edge.delay:
-                yield "E0511", f"a delay of {edge.delay} steps in the model", "connections without delays", on_host
-            if node.is_synapse and source.type is not None and source.type.coding is Coding.GRADED:
-                yield "E0511", f"graded spikes, from {source.name}", "spikes of 0 or 1", "--max-spikes 1"
+    yield from odd_synapses(graph, node)
+
+
+def odd_synapses(graph: Graph, node: Node) -> Iterator[tuple[str, str, str, str]]:
+    """What is not spikes of 0 or 1, without a delay of the model: code, text, what is supported, a way out."""
+    if not (node.is_synapse or node.is_population):
+        return
+    for edge in graph.in_edges(node.name):
+        source = graph[edge.src]
+        if edge.delay:
+            text, way_out = f"a delay of {edge.delay} steps in the model", ON_HOST.format(name=node.name)
+            yield "E0511", text, "connections without delays", way_out
+        if node.is_synapse and source.type is not None and source.type.coding is Coding.GRADED:
+            yield "E0511", f"graded spikes, from {source.name}", "spikes of 0 or 1", "--max-spikes 1"
 
 
 def _softer(node: Node) -> str:
@@ -64,8 +71,8 @@ def _softer(node: Node) -> str:
     return f"{first}; {ON_HOST.format(name=node.name)}"
 
 
-def _odd(node: Node, step: StepCoefficients) -> Iterator[str]:
-    """What a step does besides, in words."""
+def odd_steps(node: Node, step: StepCoefficients) -> Iterator[str]:
+    """What a step does besides a leak, a threshold and a reset at once, in words."""
     if step.current_decay is not None:
         yield f"{node.kind}, a neuron with a synaptic current"
     wrong = step.decay[(step.decay < 0) | (step.decay > 1)]

@@ -26,7 +26,7 @@ class ScheduleTurns(Pass):
     """
 
     name: ClassVar[str] = "schedule-turns"
-    requires: ClassVar[tuple[str, ...]] = ("neurons-and-synapses", "single-source", "pynn-neurons")
+    requires: ClassVar[tuple[str, ...]] = ("neurons-and-synapses", "single-source")
     ensures: ClassVar[tuple[str, ...]] = ("scheduled",)
 
     def run(self, graph: Graph, context: PassContext) -> PassResult:
