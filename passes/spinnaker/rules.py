@@ -68,7 +68,7 @@ def odd_synapses(graph: Graph, node: Node) -> Iterator[tuple[str, str, str, str]
 def _softer(node: Node) -> str:
     converted = node.was is not None
     first = "--reset zero" if converted else "--reset force-zero lets them reset to zero, with its measured loss"
-    return f"{first}; {ON_HOST.format(name=node.name)}"
+    return f"{first}; --target spinnaker2 subtracts; {ON_HOST.format(name=node.name)}"
 
 
 def odd_steps(node: Node, step: StepCoefficients) -> Iterator[str]:
