@@ -17,6 +17,7 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
+@pytest.hookimpl(tryfirst=True)  # before that of xdist, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where workers share the tests: each file stays in one, and so does all that runs Lava, which takes every core."""
     for item in items:
