@@ -12,7 +12,7 @@ demo: $(READY)
 	$(BIN)/python examples/digits/demo.py
 
 test: lint typecheck
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,14 +17,6 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
-@pytest.hookimpl(tryfirst=True)  # before that of xdist, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where workers share the tests: each file stays in one, and so does all that runs Lava, which takes every core."""
-    for item in items:
-        runs_lava = "lava" in getattr(item, "fixturenames", ()) or "backends/lava" in item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group("lava" if runs_lava else item.path.as_posix()))
-
-
 @pytest.fixture
 def lava() -> None:
     """Skip the test where Lava is not installed (and only there)."""
