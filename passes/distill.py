@@ -11,7 +11,7 @@ from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.nn.surrogate import SURROGATES
 from hsnn_compiler.passes.activations import SCALE_SUFFIX, converted_neurons
 from hsnn_compiler.passes.base import LOSSY, Pass, PassContext, PassResult, count, listing
-from hsnn_compiler.passes.training import ENGINES, data_problems, engine, history_table, kept, told
+from hsnn_compiler.passes.training import ENGINES, data_problems, engine, history_table, kept, settings_of, told
 from hsnn_compiler.training.blocks import find_blocks
 from hsnn_compiler.training.distillation import COSINE, distill
 from hsnn_compiler.training.fit import Settings, split
@@ -74,7 +74,7 @@ class Distill(Pass):
         neurons = [node.name for node in converted_neurons(graph)]
         if context.teacher is None or not neurons:
             return PassResult(graph, notes=("no activation was converted: there is nothing to be led by",))
-        settings = self.settings(context)
+        settings = settings_of(self, context)
         findings = [*self._problems(), *settings.problems(), *data_problems(graph, *context.training)]
         named = [name.strip() for name in self.blocks.split("+") if name.strip()]
         ends: list[str] = []
@@ -85,19 +85,6 @@ class Distill(Pass):
         if findings:
             raise HsnnError(findings)
         return self._trained(graph, context.teacher, context, settings, ends)
-
-    def settings(self, context: PassContext) -> Settings:
-        """How it trains."""
-        epochs = context.finetune.epochs
-        return Settings(
-            epochs=self.epochs if epochs is None else epochs,
-            batch=self.batch,
-            optimiser=self.optimiser,
-            rate=self.rate,
-            patience=self.patience,
-            seed=self.seed,
-            device=context.finetune.device,
-        )
 
     def _trained(
         self, graph: Graph, teacher: Graph, context: PassContext, settings: Settings, ends: list[str]

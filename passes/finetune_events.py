@@ -12,7 +12,16 @@ from hsnn_compiler.diagnostics import Finding, HsnnError
 from hsnn_compiler.ir.graph import Graph
 from hsnn_compiler.passes.base import LOSSY, Pass, PassContext, PassResult
 from hsnn_compiler.passes.rounding import as_on_chip
-from hsnn_compiler.passes.training import ENGINES, data_problems, engine, history_table, kept, output_gain, told
+from hsnn_compiler.passes.training import (
+    ENGINES,
+    data_problems,
+    engine,
+    history_table,
+    kept,
+    output_gain,
+    settings_of,
+    told,
+)
 from hsnn_compiler.reference.float_executor import FloatExecutor
 from hsnn_compiler.training.fit import Settings, Step, fit, split
 from hsnn_compiler.training.losses import Distillation, right
@@ -62,24 +71,11 @@ class FinetuneEvents(Pass):
             return PassResult(graph)
         if not any(node.is_event_source for node in graph):
             return PassResult(graph, notes=("no events enter the network: nothing to train",))
-        settings = self.settings(context)
+        settings = settings_of(self, context)
         findings = [*self._problems(graph, context), *settings.problems()]
         if findings:
             raise HsnnError(findings)
         return self._trained(graph, context, settings)
-
-    def settings(self, context: PassContext) -> Settings:
-        """How it trains."""
-        epochs = context.finetune.epochs
-        return Settings(
-            epochs=self.epochs if epochs is None else epochs,
-            batch=self.batch,
-            optimiser=self.optimiser,
-            rate=self.rate,
-            patience=self.patience,
-            seed=self.seed,
-            device=context.finetune.device,
-        )
 
     def _trained(self, graph: Graph, context: PassContext, settings: Settings) -> PassResult:
         assert context.training is not None

@@ -6,9 +6,9 @@ import numpy as np
 
 from hsnn_compiler.diagnostics import Finding, refuse
 from hsnn_compiler.ir.graph import Graph
-from hsnn_compiler.passes.base import PassContext, PassResult, count
+from hsnn_compiler.passes.base import Pass, PassContext, PassResult, count
 from hsnn_compiler.report.table import Cell, Table
-from hsnn_compiler.training.history import History
+from hsnn_compiler.training.history import History, Settings
 from hsnn_compiler.training.parameters import write
 from hsnn_compiler.training.trainable import Trainable
 
@@ -36,6 +36,14 @@ def kept(name: str, graph: Graph, context: PassContext) -> PassResult | None:
         return None
     notes = (f"{count(len(values), 'parameter')} as trained when the bundle was compiled",)
     return PassResult(write(graph, values), True, notes, trained=values)
+
+
+def settings_of(item: Pass, context: PassContext) -> Settings:
+    """How a pass trains: its own options of these names, but the epochs and the device of ``--finetune``."""
+    own = {name: getattr(item, name) for name in ("epochs", "batch", "optimiser", "rate", "patience", "seed")}
+    if context.finetune.epochs is not None:
+        own["epochs"] = context.finetune.epochs
+    return Settings(**own, device=context.finetune.device)
 
 
 def data_problems(graph: Graph, x: np.ndarray, y: np.ndarray | None) -> list[Finding]:
