@@ -12,7 +12,7 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lava.magma.compiler.builders.py_builder import PyProcessBuilder
@@ -22,6 +22,7 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.runtime.runtime import Runtime
 
 _POLL_S = 0.01
+_PATIENCE_S = 5.0
 
 
 class LavaError(RuntimeError):
@@ -82,11 +83,22 @@ class GuardedRuntime(Runtime):
             if actor.exitcode is not None:
                 raise LavaError(name, _describe_exit(actor.exitcode))
 
-    def run(self, steps: int) -> None:
-        """Run ``steps`` steps; raise LavaError as soon as a process fails."""
+    def run(self, steps: int, is_recorded: Callable[[], bool]) -> None:
+        """Run ``steps`` steps; raise LavaError as soon as a process fails.
+
+        Args:
+            steps: how many.
+            is_recorded: whether all that was asked for is recorded. If so, the run is over even where Lava's
+                processes still wait for each other, which has been seen to go on for ever (one run of 300).
+        """
         self.start(RunSteps(num_steps=steps, blocking=False))
+        recorded_at: float | None = None
         while not all(port.probe() for port in self.service_to_runtime):
             self.check()
+            if recorded_at is None:
+                recorded_at = time.monotonic() if is_recorded() else None
+            elif time.monotonic() - recorded_at > _PATIENCE_S:
+                return
             time.sleep(_POLL_S)
         self.wait()
 

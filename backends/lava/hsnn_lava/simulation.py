@@ -13,7 +13,7 @@ from lava.magma.compiler.compiler_graphs import find_processes
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.run_configs import Loihi2SimCfg
 
-from .processes.recorder import Recorder
+from .processes.recorder import Recorder, is_complete
 from .processes.tie import Tie
 from .runtime import GuardedRuntime
 
@@ -66,15 +66,14 @@ def simulate(
     _tie_together(processes)
     executable = processes[0].compile(Loihi2SimCfg(select_tag=tag))
     runtime = GuardedRuntime(executable)
+    stems = {path.with_suffix("").with_suffix("") for path in files.values()}
     try:
         runtime.initialize()
-        runtime.run(network.steps)
-        runtime.stop()
-    except BaseException:
+        runtime.run(network.steps, lambda: bool(stems) and all(map(is_complete, stems)))
+    finally:
+        # Not `stop()`, which asks every process to end and waits for its answer: some day one does not come.
         with contextlib.suppress(Exception):
             runtime.abort()
-        raise
-    finally:
         # Else each process would stop the runtime again when it is garbage-collected.
         for process in executable.proc_builders:
             process.runtime = None

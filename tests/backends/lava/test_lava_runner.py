@@ -88,6 +88,17 @@ BAD_PROCESS = """\
                 if self.mode == "kill child":
                     os.kill(os.getppid(), signal.SIGKILL)
             self.a_out.send(data)
+
+        def post_guard(self):
+            return self.time_step == 20 and self.mode == "hang at the end"
+
+        def run_post_mgmt(self):
+            time.sleep(1000)
+
+        def _stop(self):
+            if self.mode == "hang when asked to stop":
+                time.sleep(1000)
+            super()._stop()
 """
 RECORD = {"first": ["s"], "second": ["s", "v"]}
 
@@ -173,6 +184,13 @@ def test_a_hang(bad_dir: Path, nothing_left: Any) -> None:
     assert in_use, "Lava's shared memory does not carry our names, so leftovers would not be found"
 
 
+@pytest.mark.parametrize("mode", ["hang at the end", "hang when asked to stop"])
+def test_a_hang_once_everything_is_recorded(bad_dir: Path, nothing_left: Any, mode: str) -> None:
+    # Seen in Lava's own processes, rarely: the result is whole, so that it is a result.
+    result = run_network(bad_dir, {"mode": np.array(mode)}, RECORD, deadline_s=60)
+    assert result["first", "s"][:, 0].tolist() == [0, 0, *[1, 0] * 9]
+
+
 def test_an_interrupt(bad_dir: Path, nothing_left: Any) -> None:
     timer: list[threading.Timer] = []
 
@@ -199,6 +217,18 @@ def test_a_killed_parent(bad_dir: Path, leftovers: Any) -> None:
         assert leftovers.processes()
         parent.kill()
     leftovers.check(parent.pid)
+
+
+def test_a_script_of_ones_own_leaves_nothing(bad_dir: Path) -> None:
+    script = (
+        "import hsnn_lava, network\n"
+        "net = network.Network({'mode': 'well'})\n"
+        f"print(hsnn_lava.simulate(net, {RECORD!r}, directory='recorded')['first', 's'].sum())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=bad_dir, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "36\n", "")
 
 
 @pytest.mark.parametrize("mode", ["raise", "die", "init raises"])

@@ -22,6 +22,12 @@ SPIKES = "s"
 _STATE_PORTS = ("state_0", "state_1", "state_2", "state_3")
 
 
+def is_complete(stem: Path) -> bool:
+    """Whether the recorder with these files has recorded every step."""
+    progress = np.fromfile(f"{stem}.progress", np.int64)
+    return len(progress) == 2 and 0 < progress[1] == progress[0]
+
+
 class Recorder(AbstractProcess):
     """Records a neuron population into one ``.npy`` file per signal.
 
