@@ -116,6 +116,8 @@ def moved(images: Data, times: int, seed: int = 0) -> Data:
     The training images are what they were, so all of it is new to the network, and there are enough test images to
     tell half a point from chance.
     """
+    if times == 0:
+        return images
     draw = torch.Generator().manual_seed(seed)
     x = torch.from_numpy(images.x_test).repeat(times, 1, 1, 1)
     angle, *shift = (2 * torch.rand(3, len(x), generator=draw) - 1) * torch.tensor([[np.pi / 18], [0.2], [0.2]])

@@ -17,6 +17,7 @@ from hsnn_compiler.passes.base import LOSSY, Pass, PassContext, PassResult, list
 from hsnn_compiler.passes.calibration.correction import CORRECTIONS, Correction, too_large
 from hsnn_compiler.passes.calibration.histograms import ChannelHistogram, collect
 from hsnn_compiler.passes.calibration.methods import METHODS, Settings
+from hsnn_compiler.passes.calibration.mixtures import copies_of_each, with_mixtures
 from hsnn_compiler.passes.calibration.selection import Score, Way, choose
 from hsnn_compiler.passes.trained import CHOSEN_BY_HAND, is_exact, trained_end
 
@@ -46,7 +47,8 @@ class CalibrateThresholds(Pass):
     layer on the spikes that really arrive: ``bias`` per channel; ``potential``, also the start potential of each neuron
     (both Li 2021); ``weights``, weights and biases fitted anew by ridge regression; ``none``. ``auto`` tries
     combinations and takes the best on samples that it was not fitted to, see `selection.choose`. Statistics are
-    gathered batch by batch: memory does not grow with the number of samples.
+    gathered batch by batch: memory does not grow with the number of samples. `mixtures`: to the samples come mixtures
+    of two of them, see `with_mixtures`.
 
     Reset to zero loses what exceeds the threshold, half a step's input on average. There a spike still stands
     for theta, but the neuron fires at alpha theta: driven by x it fires floor(T / (floor(alpha theta / x) + 1))
@@ -67,6 +69,7 @@ class CalibrateThresholds(Pass):
     tolerance: float = 0.0
     per_channel: bool = True
     floor: float = 0.125
+    mixtures: bool = True
 
     name: ClassVar[str] = "calibrate-thresholds"
     contract: ClassVar[str] = LOSSY
@@ -85,7 +88,10 @@ class CalibrateThresholds(Pass):
         exact = [node for node in trained if is_exact(node, graph.timesteps or 1)]
         if self.correct == AUTO and exact == neurons:
             return PassResult(graph, notes=(f"{len(neurons)} layers compute what they were trained to: nothing to do",))
-        histograms = collect(analog_twin(graph), [n.name for n in neurons], context)
+        mixtures = self._mixtures(graph, context)
+        assert context.calibration is not None  # or a finding
+        mixed = replace(context, calibration=with_mixtures(context.calibration, mixtures))
+        histograms = collect(analog_twin(graph), [n.name for n in neurons], mixed)
         findings = [
             Finding("W0441", "no calibration sample activates this layer; its thresholds are a guess", node=name)
             for name, histogram in histograms.items()
@@ -95,10 +101,10 @@ class CalibrateThresholds(Pass):
         way = ways[0]
         scores: dict[Way, Score] = {}
         if len(ways) > 1:
-            way, scores = choose(graph, context, ways, lambda part: self._prepare(graph, part))
-        done = self._prepare(graph, context, histograms)(way)
+            way, scores = choose(graph, context, ways, lambda part: self._prepare(graph, part), mixtures)
+        done = self._prepare(graph, mixed, histograms)(way)
         samples = 0 if context.calibration is None else len(context.calibration)
-        origin = "made-up samples" if context.assumed else "samples"
+        origin = "made-up samples" if context.assumed else "samples and mixtures of them" if mixtures else "samples"
         per = "channel" if self.per_channel else "layer"
         kept = f", {len(trained)} of them with trained thresholds" if trained else ""
         what = f"{len(neurons)} layers{kept}, method {way.method}, correction {way.correct}, per {per}"
@@ -116,6 +122,12 @@ class CalibrateThresholds(Pass):
         if context.calibration is None:
             findings.append(Finding("E0213", "calibrate-thresholds needs data", suggestion="pass --calib data.npz"))
         return findings
+
+    def _mixtures(self, graph: Graph, context: PassContext) -> int:
+        """Of each sample; none of made-up ones."""
+        if not self.mixtures or context.assumed or context.calibration is None:
+            return 0
+        return copies_of_each(graph, context.calibration)
 
     def _ways(self, context: PassContext, trained: bool) -> list[Way]:
         """What to choose from; made-up data is no ground to choose on, and all thresholds may be trained ones."""

@@ -52,12 +52,12 @@ def mean_errors(graph: Graph, x: np.ndarray, axes: tuple[int, ...]) -> dict[str,
 
 def test_bias_and_potential_take_away_the_mean_error() -> None:
     x = data()
-    plain = mean_errors(converted("{method=max,correct=none}")[0], x, (0, 2, 3))
-    shifted = mean_errors(converted("{method=max,correct=bias}")[0], x, (0, 2, 3))
+    plain = mean_errors(converted("{method=max,correct=none,mixtures=false}")[0], x, (0, 2, 3))
+    shifted = mean_errors(converted("{method=max,correct=bias,mixtures=false}")[0], x, (0, 2, 3))
     for name in plain:
         assert np.abs(shifted[name]).mean() < 0.5 * np.abs(plain[name]).mean()
-    plain_each = mean_errors(converted("{method=max,correct=bias}")[0], x, (0,))
-    graph = converted("{method=max,correct=potential}")[0]
+    plain_each = mean_errors(converted("{method=max,correct=bias,mixtures=false}")[0], x, (0,))
+    graph = converted("{method=max,correct=potential,mixtures=false}")[0]
     each = mean_errors(graph, x, (0,))
     for name in each:
         assert np.abs(each[name]).mean() < 0.8 * np.abs(plain_each[name]).mean()

@@ -126,8 +126,8 @@ def activations(name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [7, 128])
 def test_max_and_percentile_thresholds(batch_size: int) -> None:
-    maxima = calibrated("{method=max,correct=none}", batch_size=batch_size)
-    by_percentile = calibrated("{method=percentile,percentile=95,correct=none}", batch_size=batch_size)
+    maxima = calibrated("{method=max,correct=none,mixtures=false}", batch_size=batch_size)
+    by_percentile = calibrated("{method=percentile,percentile=95,correct=none,mixtures=false}", batch_size=batch_size)
     for name in ("r0", "r1"):
         act = activations(name)
         np.testing.assert_allclose(maxima[name].op.v_threshold.ravel(), act.max((0, 2, 3)), rtol=1e-6)
@@ -140,10 +140,10 @@ def test_max_and_percentile_thresholds(batch_size: int) -> None:
 
 
 def test_per_layer_and_fixed_thresholds() -> None:
-    whole = calibrated("{method=max,correct=none,per-channel=false}")
+    whole = calibrated("{method=max,correct=none,per-channel=false,mixtures=false}")
     assert len(set(whole["r0"].op.v_threshold.flat)) == 1
     np.testing.assert_allclose(whole["r0"].op.v_threshold.flat[0], activations("r0").max(), rtol=1e-6)
-    fixed = calibrated("{correct=none}", layers={"r1": {"threshold": "2.5"}, "r0": {"method": "max"}})
+    fixed = calibrated("{correct=none,mixtures=false}", layers={"r1": {"threshold": "2.5"}, "r0": {"method": "max"}})
     assert set(fixed["r1"].op.v_threshold.flat) == {2.5}
     np.testing.assert_allclose(fixed["r0"].op.v_threshold.ravel(), activations("r0").max((0, 2, 3)), rtol=1e-6)
 
