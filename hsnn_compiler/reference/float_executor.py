@@ -199,7 +199,7 @@ class FloatExecutor:
         """What runs as layers when these signals are recorded."""
         if record not in self._plans:
             basic = [n for n, rule in self.neurons.items() if isinstance(rule, FloatNeuron) and rule.step_rule.is_basic]
-            self._plans[record] = FusedPlan(self.graph, self.groups, basic, record)
+            self._plans[record] = FusedPlan(self.graph, self.groups, basic, record, merge=True)
         return self._plans[record]
 
     def _compiles(self, inputs: Mapping[str, np.ndarray]) -> bool:

@@ -73,7 +73,7 @@ class FusedFloat(FusedRun):
             of(c.decay), of(c.gain), of(c.leak), of(c.threshold), of(c.v_reset), of(c.v_init),
             of(c.current_decay), of(c.w_in), c.reset, c.inclusive,
         )  # fmt: skip
-        synapses = [kernel_synapse(feed, np.asarray(feed.synapse.op.weight)) for feed in fused.feeds]
+        synapses = [kernel_synapse(feed, feed.weight) for feed in fused.feeds]
         biases = [np.asarray(b) for f in fused.feeds if (b := getattr(f.synapse.op, "bias", None)) is not None]
         bias = sum(biases[1:], start=biases[0]) if biases else None
         dtype = np.float32 if self.executor.dtype is torch.float32 else np.float64

@@ -17,6 +17,7 @@ from torch import Tensor
 from hsnn_compiler.ir.graph import Edge, Graph, Node
 from hsnn_compiler.ir.order import is_loop
 from hsnn_compiler.ir.shapes import Shape, conv_padding
+from hsnn_compiler.reference.feeds import Feed, feed_of, is_own_sum
 from hsnn_compiler.reference.result import Record
 
 if TYPE_CHECKING:
@@ -33,32 +34,18 @@ BYTES = (np.dtype(np.uint8), np.dtype(np.bool_))
 
 
 @dataclass(frozen=True)
-class Feed:
-    """Synapses of a fused layer.
-
-    Attributes:
-        synapse: the op with the weights.
-        source: the node that feeds it; a Flatten between is looked through.
-        delay: in steps, of all edges between.
-    """
-
-    synapse: Node
-    source: Node
-    delay: int
-
-
-@dataclass(frozen=True)
 class FusedLayer:
-    """A population, the synapses that are its own, and the other edges into it."""
+    """A population, the synapses that are its own, the other edges into it or its sums, and these sums."""
 
     node: Node
     feeds: tuple[Feed, ...]
     others: tuple[Edge, ...]
+    sums: tuple[str, ...] = ()
 
     @property
     def inside(self) -> list[str]:
         """Names of nodes whose output never exists by itself."""
-        return [feed.synapse.name for feed in self.feeds]
+        return [name for feed in self.feeds for name in feed.inside]
 
 
 class FusedPlan:
@@ -70,10 +57,12 @@ class FusedPlan:
         populations: names of those whose neurons the kernels know.
         record: signals wanted: a node whose own output is, does not disappear into a layer.
         apart: other nodes that must not.
+        merge: whether scales of spikes may disappear into weights and sums into what they feed: real numbers then
+            add up in another order.
 
     Attributes:
         layers: by population.
-        inside: nodes that need no evaluation of their own: synapses of layers, and Flattens looked through.
+        inside: nodes that need no evaluation of their own: synapses of layers, and what was looked through.
         last_use: for every group, by its position, the signals that nothing after it needs.
         ordered: the nodes of all groups.
     """
@@ -85,45 +74,40 @@ class FusedPlan:
         populations: Collection[str],
         record: Collection[Record],
         apart: Collection[str] = (),
+        merge: bool = False,
     ) -> None:
         keep = {name for name, variable in record if variable == "s"} | set(apart)
         loops = on_loops(graph, order)
-        self.layers = {name: _layer(graph, graph[name], keep) for name in populations if name not in loops}
+        self.layers = {name: _layer(graph, graph[name], keep, merge) for name in populations if name not in loops}
         self.inside = {feed.synapse.name for layer in self.layers.values() for feed in layer.feeds}
-        sources = {feed.source.name for layer in self.layers.values() for feed in layer.feeds}
-        self.inside |= {
-            node.name
-            for node in graph.of_kind("Flatten")
-            if node.name not in keep | sources and all(edge.dst in self.inside for edge in graph.out_edges(node.name))
-        }
+        self.inside |= {name for layer in self.layers.values() for name in layer.sums}
+        visible = keep | {feed.source.name for layer in self.layers.values() for feed in layer.feeds}
+        visible |= {edge.src for layer in self.layers.values() for edge in layer.others}
+        for passed in ("Flatten", "Scale"):  # in this order: a scale may lie before a Flatten
+            self.inside |= {
+                node.name
+                for node in graph.of_kind(passed)
+                if node.name not in visible and all(e.dst in self.inside for e in graph.out_edges(node.name))
+            }
         self.last_use = last_uses(graph, order, self.layers, self.inside)
         self.ordered = [node for group in order for node in group]
 
 
-def _layer(graph: Graph, node: Node, keep: Collection[str]) -> FusedLayer:
-    feeds, others = [], []
-    for edge in graph.in_edges(node.name):
-        feed = None if edge.delay or edge.src in keep else _feed(graph, graph[edge.src], node)
+def _layer(graph: Graph, node: Node, keep: Collection[str], merge: bool) -> FusedLayer:
+    feeds, others, sums = [], [], []
+    waiting = graph.in_edges(node.name)
+    while waiting:
+        edge = waiting.pop(0)
+        if merge and is_own_sum(graph, edge) and edge.src not in keep:
+            sums.append(edge.src)
+            waiting += graph.in_edges(edge.src)
+            continue
+        feed = None if edge.delay or edge.src in keep else feed_of(graph, graph[edge.src], node, merge)
         if feed is None:
             others.append(edge)
         else:
             feeds.append(feed)
-    return FusedLayer(node, tuple(feeds), tuple(others))
-
-
-def _feed(graph: Graph, synapse: Node, node: Node) -> Feed | None:
-    """The synapse op as part of the layer, if it is of use to nobody else and the kernels know its kind."""
-    feeds = graph.in_edges(synapse.name)
-    if not synapse.is_synapse or len(feeds) != 1 or len(graph.out_edges(synapse.name)) != 1:
-        return None
-    (edge,) = feeds
-    source = graph[edge.src]
-    if synapse.kind.startswith("Conv"):
-        return Feed(synapse, source, edge.delay) if len(source.shape) == synapse.op.weight.ndim - 1 else None
-    above = graph.in_edges(source.name)
-    if source.kind == "Flatten" and len(above) == 1 and len(source.shape) == 1:
-        return Feed(synapse, graph[above[0].src], edge.delay + above[0].delay)
-    return Feed(synapse, source, edge.delay) if len(source.shape) == 1 and len(node.shape) == 1 else None
+    return FusedLayer(node, tuple(feeds), tuple(others), tuple(sums))
 
 
 class FusedRun:
@@ -177,6 +161,8 @@ def last_uses(
     for name, layer in layers.items():
         for feed in layer.feeds:
             last[feed.source.name] = max(last[feed.source.name], position[name])
+        for edge in layer.others:
+            last[edge.src] = max(last[edge.src], position[name])
     uses: dict[int, list[str]] = {}
     for name, at in last.items():
         if name not in inside:

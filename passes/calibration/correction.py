@@ -6,7 +6,7 @@ before it, corrected already, really send. Samples come in batches; memory does 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,9 +18,9 @@ from hsnn_compiler.passes.activations import SCALE_SUFFIX, analog_twin, converte
 from hsnn_compiler.passes.base import PassContext
 from hsnn_compiler.passes.batchnorm import with_weights
 from hsnn_compiler.passes.calibration.regression import LARGEST, Regression
-from hsnn_compiler.reference.batches import batches, has_time
+from hsnn_compiler.passes.calibration.replay import Replay, Signals
+from hsnn_compiler.reference.batches import has_time
 from hsnn_compiler.reference.codes import step_weights
-from hsnn_compiler.reference.float_executor import FloatExecutor
 
 CORRECTIONS = ("none", "bias", "potential", "weights")
 
@@ -41,74 +41,96 @@ class Correction:
         """The graph, corrected on the calibration data."""
         if self.kind == "none":
             return graph
-        twin = analog_twin(graph)
+        twin = infer_types(analog_twin(graph))
         graph = infer_types(graph)
+        run = _SideBySide(graph, twin, context)
         rounds = _rounds(graph, _layers(graph) if self.kind == "weights" else _neurons(graph))
         for number, names in enumerate(rounds, start=1):
             if self.kind == "weights":
-                self._fit(graph, twin, names, context)
+                _fit(graph, run, names)
             else:
-                self._shift(graph, twin, names, context)
+                _shift(graph, run, names, self.kind == "potential")
             context.progress("calibration: corrections", number, len(rounds))
         return graph
 
-    # -- weights ----------------------------------------------------------------------------------
 
-    def _fit(self, graph: Graph, twin: Graph, names: Sequence[str], context: PassContext) -> None:
-        feeds = {name: [edge.src for edge in graph.in_edges(name)] for name in names}
-        readers = {name: _reader(graph, name) for name in names}
-        values = {name: _values(reader, graph.timesteps or 1) for name, reader in readers.items()}
-        # A bias of its own would be weighed with the spikes by the Collect behind, which has one itself.
-        fits = {name: Regression(graph[name].op, intercept=reader is None) for name, reader in readers.items()}
-        for trace, wanted in _side_by_side(graph, twin, {s for part in feeds.values() for s in part}, names, context):
-            for name, fit in fits.items():
-                got = sum(_mean(trace[source], values[name]) for source in feeds[name])
-                fit.add(np.asarray(got), wanted[name])
+class _SideBySide:
+    """The converted network and the one before conversion, on the same samples."""
+
+    def __init__(self, graph: Graph, twin: Graph, context: PassContext) -> None:
+        self.graph, self.twin = graph, twin
+        self.converted, self.analog = Replay(graph, context), Replay(twin, context)
+
+    def arriving(self, names: Sequence[str]) -> Iterator[tuple[Signals, Signals]]:
+        """Per batch: what feeds `names`, which change next, and what they should give."""
+        feeds = {edge.src for name in names for edge in self.graph.in_edges(name)}
+        yield from zip(
+            self.converted.advance(self.graph, sorted(feeds)), self.analog.advance(self.twin, names), strict=True
+        )
+
+    def rates(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Mean rate of each neuron that `arriving` led to, over the samples, in units of its activation, [*shape]."""
+        behind = [name + SCALE_SUFFIX for name in names]
+        means = _Means()
+        for signals in self.converted.run(self.graph, behind):
+            means.add({name: signals[scaled].mean(1) for name, scaled in zip(names, behind, strict=True)})
+        return means.of_all()
+
+
+class _Means:
+    """Means over samples that come in batches."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, np.ndarray] = {}
+        self.count = 0
+
+    def add(self, signals: Signals) -> None:
+        for name, signal in signals.items():
+            self.totals[name] = self.totals.get(name, 0.0) + signal.sum(0, dtype=np.float64)
+        self.count += len(next(iter(signals.values())))
+
+    def of_all(self) -> dict[str, np.ndarray]:
+        return {name: total / self.count for name, total in self.totals.items()}
+
+
+# -- weights --------------------------------------------------------------------------------------
+
+
+def _fit(graph: Graph, run: _SideBySide, names: Sequence[str]) -> None:
+    feeds = {name: [edge.src for edge in graph.in_edges(name)] for name in names}
+    readers = {name: _reader(graph, name) for name in names}
+    values = {name: _values(reader, graph.timesteps or 1) for name, reader in readers.items()}
+    # A bias of its own would be weighed with the spikes by the Collect behind, which has one itself.
+    fits = {name: Regression(graph[name].op, intercept=reader is None) for name, reader in readers.items()}
+    for got, wanted in run.arriving(names):
         for name, fit in fits.items():
-            weight, bias = fit.solve()
-            graph.update(name, op=with_weights(graph[name].op, weight, bias))
-
-    # -- bias and potential -----------------------------------------------------------------------
-
-    def _shift(self, graph: Graph, twin: Graph, names: Sequence[str], context: PassContext) -> None:
-        for name, error in _errors(graph, twin, names, context).items():
-            node = graph[name]
-            per_channel = error.reshape(len(error), -1).mean(1).reshape(-1, *[1] * (error.ndim - 1))
-            assert node.dynamics is not None
-            leak = per_channel if node.dynamics.leak is None else node.dynamics.leak + per_channel
-            graph.update(name, dynamics=replace(node.dynamics, leak=leak))
-        if self.kind != "potential":
-            return
-        for name, error in _errors(graph, twin, names, context).items():
-            dynamics = graph[name].dynamics
-            assert dynamics is not None
-            start = np.asarray(dynamics.v_init) + (graph.timesteps or 1) * error
-            graph.update(name, dynamics=replace(dynamics, v_init=start))
+            fit.add(np.asarray(sum(_mean(got[source], values[name]) for source in feeds[name])), wanted[name])
+    for name, fit in fits.items():
+        weight, bias = fit.solve()
+        graph.update(name, op=with_weights(graph[name].op, weight, bias))
 
 
-def _errors(graph: Graph, twin: Graph, names: Sequence[str], context: PassContext) -> dict[str, np.ndarray]:
-    """Mean of activation minus spike rate over the samples, of each neuron, [*shape]."""
-    totals = {name: np.zeros(graph[name].shape) for name in names}
-    behind = {name + SCALE_SUFFIX: name for name in names}
-    count = 0
-    for trace, wanted in _side_by_side(graph, twin, behind, names, context):
-        for scaled, name in behind.items():
-            totals[name] += (wanted[name] - trace[scaled].mean(1)).sum(0)
-        count += len(wanted[names[0]])
-    return {name: total / count for name, total in totals.items()}
+# -- bias and potential ---------------------------------------------------------------------------
 
 
-def _side_by_side(
-    graph: Graph, twin: Graph, record: Collection[str], names: Sequence[str], context: PassContext
-) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    """Per batch: signals of the converted network, and what the twin makes of `names`."""
-    assert context.calibration is not None
-    executor = FloatExecutor(until(graph, record), method="auto")
-    analog = FloatExecutor(until(twin, names), method="auto")
-    for batch, _, _ in batches(graph, context.calibration, context.batch_size):
-        got = executor.run_batch(batch, [(name, "s") for name in record]).trace
-        wanted = analog.run_batch(batch, [(name, "s") for name in names]).trace
-        yield {name: got[name, "s"] for name in record}, {name: wanted[name, "s"] for name in names}
+def _shift(graph: Graph, run: _SideBySide, names: Sequence[str], potential: bool) -> None:
+    activations = _Means()
+    for _, right in run.arriving(names):
+        activations.add(right)
+    wanted = activations.of_all()
+    for name, rate in run.rates(names).items():
+        node, error = graph[name], wanted[name] - rate
+        per_channel = error.reshape(len(error), -1).mean(1).reshape(-1, *[1] * (error.ndim - 1))
+        assert node.dynamics is not None
+        leak = per_channel if node.dynamics.leak is None else node.dynamics.leak + per_channel
+        graph.update(name, dynamics=replace(node.dynamics, leak=leak))
+    if not potential:
+        return
+    for name, rate in run.rates(names).items():
+        dynamics = graph[name].dynamics
+        assert dynamics is not None
+        start = np.asarray(dynamics.v_init) + (graph.timesteps or 1) * (wanted[name] - rate)
+        graph.update(name, dynamics=replace(dynamics, v_init=start))
 
 
 # -- which nodes, in which order ------------------------------------------------------------------
@@ -150,18 +172,6 @@ def _rounds(graph: Graph, names: Sequence[str]) -> list[list[str]]:
         if node.name in wanted:
             rounds.setdefault(depth[node.name], []).append(node.name)
     return [rounds[number] for number in sorted(rounds)]
-
-
-def until(graph: Graph, names: Collection[str]) -> Graph:
-    """The part of a graph that these nodes depend on, and they themselves."""
-    needed = set(names)
-    for name in names:
-        needed |= graph.ancestors(name)
-    part = graph.copy()
-    for node in graph:
-        if node.name not in needed and node.kind != "Input":
-            part.remove(node.name)
-    return part
 
 
 # -- what spikes stand for ------------------------------------------------------------------------

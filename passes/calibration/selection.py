@@ -16,8 +16,8 @@ from hsnn_compiler.reference.float_executor import FloatExecutor
 FOLDS = 2
 LARGEST_FOLD = 256
 """Samples of a fold at most: a choice between a few ways needs no more."""
-FLAWLESS = 0.001
-"""Error of the outputs below which nothing better is searched for."""
+PROMISING = 2.0
+"""A way whose error on one part of the data is more than so many times the smallest is not tried on the next."""
 TIE = 1.05
 """Errors whose ratio is below this are alike; then the way that is tried first, the simpler one, is taken."""
 
@@ -45,11 +45,6 @@ class Score:
     agreement: float
     error: float
 
-    @property
-    def is_flawless(self) -> bool:
-        """Whether there is nothing left to gain."""
-        return self.agreement == 1 and self.error < FLAWLESS
-
 
 def choose(
     graph: Graph,
@@ -58,13 +53,14 @@ def choose(
     prepare: Callable[[PassContext], Callable[[Way], Graph]],
     mixtures: int = 0,
 ) -> tuple[Way, dict[Way, Score]]:
-    """Try ways until one is without a flaw, cross-validated.
+    """Try ways, cross-validated.
 
     The calibration data is cut into `FOLDS` parts. What is calibrated on all but one of them is compared with the
     network before conversion on that one; a way's score is the mean. Agreement counts samples, and a few hundred
     of them tell ways apart only coarsely: of all ways whose agreement is within two standard errors of the best,
     the first is taken whose error of the outputs is at most `TIE` times the smallest. Mixtures count for the error,
-    those of each part of the data being made of its own samples.
+    those of each part of the data being made of its own samples. What is far behind on the first part is not tried
+    on the next.
 
     Args:
         graph: converted, thresholds not chosen yet.
@@ -74,38 +70,46 @@ def choose(
         mixtures: of each sample, see `with_mixtures`.
 
     Returns:
-        The best way, and the scores of those that were tried.
+        The best way, and the scores of all.
     """
     data = context.calibration
     assert data is not None
     order = np.random.default_rng(0).permutation(len(data))[: FOLDS * LARGEST_FOLD]
     parts = [np.sort(part) for part in np.array_split(order, FOLDS)]
     rests = [np.concatenate([part for part in parts if part is not left_out]) for left_out in parts]
-    calibrate = [prepare(replace(context, calibration=with_mixtures(data[rest], mixtures))) for rest in rests]
     twin = FloatExecutor(analog_twin(graph), method="auto")
-    held_out = [with_mixtures(data[part], mixtures) for part in parts]
-    right = [twin.run(samples, batch_size=context.batch_size).outputs for samples in held_out]
-    scores: dict[Way, Score] = {}
-    for number, way in enumerate(ways, start=1):
-        found = []
-        for part, samples, fit, wanted in zip(parts, held_out, calibrate, right, strict=True):
+    found: dict[Way, list[Score]] = {way: [] for way in ways}
+    left = list(ways)
+    for number, (part, rest) in enumerate(zip(parts, rests, strict=True)):
+        fit = prepare(replace(context, calibration=with_mixtures(data[rest], mixtures)))
+        samples = with_mixtures(data[part], mixtures)
+        wanted = twin.run(samples, batch_size=context.batch_size).outputs
+        for done, way in enumerate(left):
+            context.progress("calibration: ways", number * len(ways) + done, FOLDS * len(ways))
             got = FloatExecutor(fit(way), method="auto").run(samples, batch_size=context.batch_size).outputs
-            found.append(_score(got, wanted, len(part)))
-        scores[way] = Score(float(np.mean([s.agreement for s in found])), float(np.mean([s.error for s in found])))
-        context.progress("calibration: ways", number, len(ways))
-        if scores[way].is_flawless:
-            break
-    return best(scores, len(order)), scores
+            found[way].append(_score(got, wanted, len(part)))
+        left = _near_the_best({way: found[way][-1] for way in left}, len(part), PROMISING)
+    context.progress("calibration: ways", FOLDS * len(ways), FOLDS * len(ways))
+    scores = {
+        way: Score(float(np.mean([s.agreement for s in each])), float(np.mean([s.error for s in each])))
+        for way, each in found.items()
+    }
+    return best({way: score for way, score in scores.items() if len(found[way]) == FOLDS}, len(order)), scores
 
 
 def best(scores: dict[Way, Score], samples: int) -> Way:
     """The first way with about the smallest error, of those whose agreement on so many samples is about the best."""
+    return _near_the_best(scores, samples, TIE)[0]
+
+
+def _near_the_best(scores: dict[Way, Score], samples: int, ratio: float) -> list[Way]:
+    """Ways whose agreement is about the best, and whose error is at most so many times the smallest of them."""
     top = max(score.agreement for score in scores.values())
     # Of a share with one sample more that disagrees, so that a perfect one has an error as well.
     share = min(top, 1 - 1 / samples)
     margin = 2 * float(np.sqrt(share * (1 - share) / samples))
     good = {way: score.error for way, score in scores.items() if score.agreement >= top - margin}
-    return next(way for way, error in good.items() if error <= TIE * min(good.values()))
+    return [way for way, error in good.items() if error <= ratio * min(good.values())]
 
 
 def _score(got: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], samples: int) -> Score:

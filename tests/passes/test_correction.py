@@ -20,7 +20,7 @@ CONVERT = "partition,convert-activations,"
 
 
 def residual() -> Graph:
-    """Two convolutions beside a shortcut, pooling, a linear layer."""
+    """Two convolutions and a linear layer."""
     net = Net((2, 8, 8), seed=5).conv("c0", 6, padding=1).add("r0", ReLU())
     return net.conv("c1", 6, padding=1).add("r1", ReLU()).flatten().linear("fc", 10).done()
 
