@@ -84,6 +84,7 @@ def measure(case: Case, timesteps: list[int], others: bool) -> Iterator[tuple[st
         yield INTEGERS, steps, integers
         if others:
             yield f"auto, {FEW} images", steps, ours(case, steps, samples=FEW)[0]
+            yield "auto, no mixtures", steps, ours(case, steps, "{mixtures=false}")[0]
         for way in WAYS if others else ():
             yield str(way), steps, ours(case, steps, f"{{method={way.method},correct={way.correct}}}")[0]
         for name, options in MORE.items() if others else ():

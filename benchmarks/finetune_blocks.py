@@ -37,7 +37,7 @@ CALIBRATION, COPIES = 256, 9
 BEFORE_TRAINING = (
     "remove-noops,lower-spike-logic,fold-batchnorm,split-leaky-relu,lower-max-pooling,partition,convert-activations"
 )
-CONVERSIONS = {"max": "calibrate-thresholds{method=max,correct=none}", "auto": "calibrate-thresholds"}
+CONVERSIONS = {"max": "calibrate-thresholds{method=max,correct=none,mixtures=false}", "auto": "calibrate-thresholds"}
 WAYS = {
     "labels alone": Distill(alpha=0.0, branches="none", similarity=0.0),
     "no hybrids": Distill(branches="none", similarity=0.0),

@@ -60,6 +60,17 @@ class Pointers(NamedTuple):
     sums: Pointer
 
 
+def _compiled(function: Any, *numbers: int) -> Any:
+    """`njit`, under a name that says what these numbers are.
+
+    The linker knows a compiled function by its qualified name, its types, and a number that counts up as a process
+    compiles. Two processes can give two functions made by one factory the same number; what they have kept on disk is
+    then loaded into a third one, and there one function stands for both.
+    """
+    function.__qualname__ = "_".join([function.__qualname__, *map(str, numbers)])
+    return njit(function)
+
+
 def _binary(width: int, unasked: int, at_once: int) -> Any:
     """Accumulator of so many lanes for inputs of 0 and 1.
 
@@ -68,7 +79,6 @@ def _binary(width: int, unasked: int, at_once: int) -> Any:
     branch that is guessed wrong costs more. The numbers were found by trying, at activities of 2 to 30 %.
     """
 
-    @njit
     def binary(p: Pointers, first_block: int, last_block: int, bias: Pointer) -> None:
         sums, zero = p.sums, load(p.weights, (p.depth - 1) * width, width)
         for number in range(last_block - first_block):
@@ -92,13 +102,12 @@ def _binary(width: int, unasked: int, at_once: int) -> Any:
                     at = column * p.channels
                     store(sums, channel + at, add(shift(total, up, down), load(before, at, width)))
 
-    return binary
+    return _compiled(binary, width, unasked, at_once)
 
 
 def _narrow(width: int, unasked: int, at_once: int) -> Any:
     """As `_binary`, for weights that are 16-bit integers times a unit, and whose sums are, too: half the bytes."""
 
-    @njit
     def narrow(p: Pointers, first_block: int, last_block: int, bias: Pointer) -> None:
         sums, unit, zero = p.sums, p.unit[0], load(p.narrow, (p.depth - 1) * width, width)
         for number in range(last_block - first_block):
@@ -123,13 +132,12 @@ def _narrow(width: int, unasked: int, at_once: int) -> Any:
                     wide = scale(shift(widen(total, sums), up, down), unit)
                     store(sums, channel + at, add(wide, load(before, at, width)))
 
-    return narrow
+    return _compiled(narrow, width, unasked, at_once)
 
 
 def _graded(width: int) -> Any:
     """Accumulator of so many lanes for inputs with payloads."""
 
-    @njit
     def graded(p: Pointers, bias: Pointer, bits: Pointer, row: int, payload: Pointer) -> None:
         weights, sums = p.weights, p.sums
         zero = load(weights, (p.depth - 1) * width, width)
@@ -152,7 +160,7 @@ def _graded(width: int) -> Any:
                     at = column * p.channels + p.blocks[block]
                     store(sums, at, add(total, load(sums if part else bias, at, width)))
 
-    return graded
+    return _compiled(graded, width)
 
 
 _narrow_16, _narrow_32, _narrow_64 = _narrow(16, 3, 4), _narrow(32, 3, 4), _narrow(64, 2, 4)
