@@ -121,7 +121,9 @@ def test_reset_to_zero_counts_in_trained_thresholds() -> None:
 def test_thresholds_by_hand() -> None:
     graph, x = mixed()
     layers = {"q0": {"threshold": "0.25"}, "q1": {"method": "max"}}
-    after = run_passes(graph, CALIBRATED + "{correct=none,mixtures=false}", calibration=x, layers=layers)[-1].result.graph
+    after = run_passes(graph, CALIBRATED + "{correct=none,mixtures=false}", calibration=x, layers=layers)[
+        -1
+    ].result.graph
     assert set(after["q0"].op.v_threshold.flat) == {0.25}
     largest = FloatExecutor(graph).run(x, [("q1", "s")]).trace["q1", "s"].max(0)
     np.testing.assert_allclose(after["q1"].op.v_threshold[largest > 0], largest[largest > 0], rtol=1e-6)
