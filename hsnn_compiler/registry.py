@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 PASSES: dict[str, str] = {
     "remove-noops": "noops:RemoveNoOps",
     "lower-spike-logic": "spike_logic:LowerSpikeLogic",
+    "split-concats": "concats:SplitConcats",
     "fold-batchnorm": "batchnorm:FoldBatchNorm",
     "split-leaky-relu": "leaky:SplitLeakyReLU",
     "lower-max-pooling": "max_pooling:LowerMaxPooling",

@@ -82,7 +82,6 @@ MIDDLE = {
     "reshaped": ([nn.Unflatten(1, (3, 4)), nn.Flatten(), LIF(0.8, 0.3)], 1),
     "relu": ([nn.ReLU(), linear(), IF(0.2)], 1),
     "softmax of potentials": ([nn.Softmax(1), linear(), IF(0.1)], 1),
-    "concatenated": ([IF(0.2), Beside(), linear(24, 12), IF(0.4)], 0),
 }
 
 
@@ -99,6 +98,15 @@ def test_between_spikes(name):
     assert where["_1"] == "chip"
     assert list(where.values())[-2:] == ["chip", "chip"]
     assert [stage.number for stage in host_stages(program.graph)] == [0, 1, 2]
+
+
+def test_concatenated_spikes_stay_on_the_chip():
+    body = nn.Sequential(
+        linear(), IF(0.5), linear(), IF(0.2), Beside(), linear(24, 12), IF(0.4), linear(12, 5), IF(0.3)
+    )
+    program = compiled(TimeLoop(Direct(T), body, Rate()), ROWS)
+    assert codes(program) == []
+    assert set(places(program).values()) == {"chip"}
 
 
 def test_what_the_host_makes_of_the_chips_spikes():
