@@ -71,8 +71,8 @@ def _comes_from_neurons(graph: Graph, node: Node) -> bool:
         return True
     if node.kind not in (*_CHANNEL_BY_CHANNEL, "Concat", "Conv1d", "Conv2d", "Linear", "Affine", "Add"):
         return False
-    feeds = graph.predecessors(node.name)
-    return bool(feeds) and all(_comes_from_neurons(graph, feed) for feed in feeds)
+    edges = graph.in_edges(node.name)  # around a loop, one has a delay
+    return bool(edges) and all(not edge.delay and _comes_from_neurons(graph, graph[edge.src]) for edge in edges)
 
 
 def _reads_parts(graph: Graph, name: str, asked: Collection[str]) -> bool:
