@@ -16,7 +16,7 @@ DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 @pytest.mark.parametrize(
     ("model", "options", "floor", "convolutions"),
     [
-        ("digits_cnn.pt", {"timesteps": 16}, 99.0, 3),
+        ("digits_cnn.pt", {"timesteps": 16}, 99.0, 2),
         ("digits_direct.pt", {}, 98.0, 2),
     ],
 )
