@@ -85,11 +85,13 @@ def _reads_part(graph: Graph, node: Node, asked: Collection[str]) -> bool:
     alone = len(graph.in_edges(node.name)) == 1
     if node.kind == "Concat":
         return _is_split(graph, node.name, asked)
+    if node.name in asked:  # its option would find nobody
+        return False
     (feed, *_) = graph.predecessors(node.name)
     if node.is_synapse:
         is_matrix = not node.kind.startswith("Conv")
         fits = len(feed.shape) == 1 if is_matrix else int(node.op.groups) == 1
-        return alone and fits and node.name not in asked
+        return alone and fits
     if not alone or node.kind not in _CHANNEL_BY_CHANNEL:
         return False
     if node.kind == "Mean" and 0 in {axis % len(feed.shape) for axis in node.op.axes}:

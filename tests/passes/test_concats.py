@@ -94,7 +94,7 @@ def test_what_cannot_be_split_stays(build: Any) -> None:
     assert [node.name for node in stage.result.graph] == [node.name for node in graph]
 
 
-@pytest.mark.parametrize("layers", [{"cat": {"place": "host"}}, {"c": {"bits": "6"}}])
+@pytest.mark.parametrize("layers", [{"cat": {"place": "host"}}, {"c": {"bits": "6"}}, {"rc": {"threshold": "2.5"}}])
 def test_options_of_a_layer_find_it(layers: dict[str, dict[str, str]]) -> None:
     (stage,) = run_passes(inception().done(), "split-concats", layers=layers)
     assert [node.name for node in stage.result.graph.of_kind("Concat")] == ["cat"]
